@@ -1,0 +1,69 @@
+/* Assertions, poison, the yield hook, and small words about the compiler.
+ *
+ * QC_DEBUG builds check what release builds promise: every assertion here is
+ * a sentence of the design.  They also start at the dangerous edge (sequence
+ * near its wrap, small batches), poison what they free, and yield at every
+ * published store, so that a schedule that happens once a year on two cores
+ * happens in a test.
+ */
+#ifndef QC_DEBUG_H
+#define QC_DEBUG_H
+
+#include <stddef.h>
+#include <string.h>
+
+#ifdef QC_DEBUG
+#include <stdio.h>
+#include <stdlib.h>
+#define qc_assert(cond)                                                                            \
+    ((cond) ? (void)0                                                                              \
+            : (fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #cond),        \
+               abort()))
+#else
+#define qc_assert(cond) ((void)0)
+#endif
+
+#if defined(__GNUC__)
+#define qc_likely(x) __builtin_expect(!!(x), 1)
+#define qc_unlikely(x) __builtin_expect(!!(x), 0)
+#define QC_INLINE static inline __attribute__((always_inline))
+#define QC_NOINLINE __attribute__((noinline, cold))
+#else
+#define qc_likely(x) (x)
+#define qc_unlikely(x) (x)
+#define QC_INLINE static inline
+#define QC_NOINLINE
+#endif
+
+#define QC_LINE_PAIR 128 /* two cache lines: adjacent-line prefetch pairs them */
+
+/* What freed memory is filled with before it is given back in debug builds:
+ * as a word it is no pointer, no number and no special word of ours. */
+#define QC_POISON 0xDB
+
+static inline void
+qc_poison(void *p, size_t n)
+{
+#ifdef QC_DEBUG
+    memset(p, QC_POISON, n);
+#else
+    (void)p;
+    (void)n;
+#endif
+}
+
+/* The yield hook: a test gives the function, the code names the places (the
+ * order of a published store, a lock about to be taken).  Nothing in release
+ * builds. */
+#ifdef QC_DEBUG
+extern void (*qc_yield_hook)(const char *place);
+#define qc_yield(place)                                                                            \
+    do {                                                                                           \
+        if (qc_yield_hook != NULL)                                                                 \
+            qc_yield_hook(place);                                                                  \
+    } while (0)
+#else
+#define qc_yield(place) ((void)0)
+#endif
+
+#endif

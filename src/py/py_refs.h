@@ -1,0 +1,174 @@
+/* References and words: the one place that knows how a Python object becomes a
+ * word, how a reader gets a reference, and how builds differ in that.
+ *
+ * Numbers by value (free-threaded builds; QC_NUMBERS_BY_VALUE forces either):
+ * an exact int of 51 bits or an exact float that is no NaN lives in the word, and
+ * a reader makes a fresh object of it: no reference count is shared.  Everything
+ * else is a pointer to an object of which the container has one reference.  A
+ * reader in a section may take another by a plain Py_INCREF, since the
+ * container's is dropped only after the grace period (K8).
+ */
+#ifndef PY_REFS_H
+#define PY_REFS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/qc_debug.h"
+#include "containers/word.h"
+
+#ifndef QC_NUMBERS_BY_VALUE
+#ifdef Py_GIL_DISABLED
+#define QC_NUMBERS_BY_VALUE 1
+#else
+#define QC_NUMBERS_BY_VALUE 0
+#endif
+#endif
+
+/* Whether two values of an exact int or float are told apart by a NaN. */
+static inline bool
+refs_number_word(PyObject *value, qc_word *word)
+{
+#if QC_NUMBERS_BY_VALUE
+    if (PyLong_CheckExact(value)) {
+        int overflow;
+        long long v = PyLong_AsLongLongAndOverflow(value, &overflow);
+        if (overflow == 0 && word_int_fits(v)) {
+            *word = word_from_int(v);
+            return true;
+        }
+    }
+    else if (PyFloat_CheckExact(value)) {
+        double d = PyFloat_AS_DOUBLE(value);
+        if (d == d) {
+            *word = word_from_double(d);
+            return true;
+        }
+    }
+#else
+    (void)value;
+    (void)word;
+#endif
+    return false;
+}
+
+/* A word for `value`; where that is a pointer it owns a new reference.  Cannot
+ * fail, runs no Python code. */
+static inline qc_word
+refs_new_word(PyObject *value)
+{
+    qc_word word;
+    if (refs_number_word(value, &word))
+        return word;
+    Py_INCREF(value);
+    return word_from_pointer(value);
+}
+
+/* Only the word for `value`, to compare or to hand a reference over. */
+static inline qc_word
+refs_borrowed_word(PyObject *value)
+{
+    qc_word word;
+    return refs_number_word(value, &word) ? word : word_from_pointer(value);
+}
+
+static inline bool
+refs_word_is_object(qc_word word)
+{
+    return !QC_NUMBERS_BY_VALUE || word_is_pointer(word);
+}
+
+/* In a section or under the container's lock: the caller's own reference, if
+ * there is anything to refer to. */
+QC_INLINE void
+refs_retain(qc_word word)
+{
+    if (refs_word_is_object(word))
+        Py_INCREF((PyObject *)word_to_pointer(word));
+}
+
+/* Neither under a lock nor in a section: may run Python code. */
+static inline void
+refs_release(qc_word word)
+{
+    if (refs_word_is_object(word))
+        Py_DECREF((PyObject *)word_to_pointer(word));
+}
+
+/* The object for a retained word: takes over its reference.  NULL with
+ * MemoryError. Not in a section: allocates. */
+QC_INLINE PyObject *
+refs_object(qc_word word)
+{
+    if (qc_likely(refs_word_is_object(word)))
+        return (PyObject *)word_to_pointer(word);
+    if (word_is_int(word))
+        return PyLong_FromLongLong(word_to_int(word));
+    return PyFloat_FromDouble(word_to_double(word));
+}
+
+/* retire_fn: the container's reference to what was replaced (K8). */
+static inline void
+refs_release_item(uint64_t word)
+{
+    refs_release(word);
+}
+
+/* The hash of a key.  An exact str keeps it in PyASCIIObject.hash, which has no
+ * public accessor: -1 means not computed yet.  relaxed: any thread that computes
+ * it stores the same value. */
+QC_INLINE Py_hash_t
+refs_hash(PyObject *key)
+{
+    if (qc_likely(PyUnicode_CheckExact(key))) {
+        Py_hash_t hash = ((volatile PyASCIIObject *)key)->hash;
+        if (qc_likely(hash != -1))
+            return hash;
+    }
+    return PyObject_Hash(key);
+}
+
+/* Two exact str: same contents?  No reference count, no Python code. */
+QC_INLINE bool
+refs_str_equal(PyObject *a, PyObject *b)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(a);
+    if (length != PyUnicode_GET_LENGTH(b) || PyUnicode_KIND(a) != PyUnicode_KIND(b))
+        return false;
+    return memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b),
+                  (size_t)length * PyUnicode_KIND(a)) == 0;
+}
+
+/* Two exact int. */
+static inline bool
+refs_int_equal(PyObject *a, PyObject *b)
+{
+    int overflow_a, overflow_b;
+    long long x = PyLong_AsLongLongAndOverflow(a, &overflow_a);
+    long long y = PyLong_AsLongLongAndOverflow(b, &overflow_b);
+    if (overflow_a == 0 && overflow_b == 0)
+        return x == y;
+    /* Beyond 64 bits: int's own comparison, which is C and refers to nothing
+     * but the two (and returns one of the immortal or static bools). */
+    if (overflow_a != overflow_b)
+        return false;
+    PyObject *result = PyLong_Type.tp_richcompare(a, b, Py_EQ);
+    bool equal = result == Py_True;
+    Py_XDECREF(result);
+    return equal;
+}
+
+/* Deferred reference counting, where the interpreter has it (3.14+, free
+ * threaded).  Only the collector frees such an object. */
+static inline void
+refs_enable_deferred(PyObject *op)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    if (PyObject_GC_IsTracked(op))
+        PyUnstable_Object_EnableDeferredRefcount(op);
+#else
+    (void)op;
+#endif
+}
+
+#endif

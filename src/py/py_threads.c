@@ -1,0 +1,190 @@
+#define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
+#include "py/py_threads.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+
+QSBR_TLS threads_cache threads_cached;
+
+static pthread_once_t process_once = PTHREAD_ONCE_INIT;
+static bool process_ok;
+static const char *barrier_wanted;
+
+static void
+init_process(void)
+{
+    process_ok = barrier_init(barrier_wanted) && qsbr_init();
+    /* The TLS destructor and the fork handler must outlive any dlclose. */
+    Dl_info info;
+    if (dladdr((void *)&process_once, &info) != 0)
+        (void)dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+}
+
+int
+threads_init_process(void)
+{
+    barrier_wanted = getenv("QSBRCONTAINERS_BARRIER");
+    if (barrier_wanted != NULL && barrier_wanted[0] == '\0')
+        barrier_wanted = NULL;
+    pthread_once(&process_once, init_process);
+    if (!process_ok) {
+        PyErr_Format(PyExc_ImportError,
+                     "QSBRCONTAINERS_BARRIER=%s: not \"membarrier\" or \"fence\", or not to be had "
+                     "on this machine",
+                     barrier_wanted != NULL ? barrier_wanted : "");
+        return -1;
+    }
+    return 0;
+}
+
+/* T5: a safe point on the main thread, for threads that retire and go idle.  The
+ * call finds the main interpreter's state here, since it may come after that
+ * state's end. */
+static qc_state *main_state; /* (the main interpreter, attached) */
+static _Atomic uint32_t main_asked;
+
+static int
+pending_safe_point(void *arg)
+{
+    (void)arg;
+    qc_store_release(&main_asked, 0u);
+    if (main_state != NULL)
+        threads_safe_point(main_state);
+    return 0;
+}
+
+static void
+ask_main_thread(void *arg)
+{
+    (void)arg;
+    uint32_t none = 0;
+    if (!qc_cas_acq_rel(&main_asked, &none, 1u))
+        return;
+    /* A full queue leaves the flag in the record to do it. */
+    if (Py_AddPendingCall(pending_safe_point, NULL) != 0)
+        qc_store_release(&main_asked, 0u);
+}
+
+int
+threads_init_state(qc_state *state)
+{
+    state->queue = retire_queue_new(&qsbr_process);
+    state->heap = heap_new();
+    if (state->queue == NULL || state->heap == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    qc_lock_init(&state->waits_lock);
+    /* Pending calls run in the main interpreter, whoever asks. */
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        state->queue->ask = ask_main_thread;
+        main_state = state;
+    }
+    return 0;
+}
+
+void
+threads_fini_state(qc_state *state)
+{
+    if (main_state == state)
+        main_state = NULL;
+    if (state->queue != NULL) {
+        state->queue->ask = NULL;
+        retire_local *local = threads_local(state);
+        if (local != NULL)
+            retire_drain(local);
+        else
+            PyErr_Clear();
+        /* T8: a record that is online for good keeps its batches reachable. */
+        if (retire_queue_is_empty(state->queue)) {
+            threads_cached.queue_id = 0;
+            retire_queue_free(state->queue);
+        }
+        state->queue = NULL;
+    }
+    if (state->heap != NULL)
+        heap_delete(state->heap);
+    state->heap = NULL;
+}
+
+qsbr_record *
+threads_register(void)
+{
+    qsbr_record *rec;
+    Py_BEGIN_ALLOW_THREADS
+    rec = qsbr_register_process();
+    Py_END_ALLOW_THREADS
+    if (rec == NULL)
+        PyErr_NoMemory();
+    return rec;
+}
+
+retire_local *
+threads_local_slow(qc_state *state)
+{
+    qsbr_record *rec = qsbr_self != NULL ? qsbr_self : threads_register();
+    if (rec == NULL)
+        return NULL;
+    retire_local *local;
+    retire_queue *queue = state->queue;
+    Py_BEGIN_ALLOW_THREADS
+    local = retire_local_get(queue, rec);
+    Py_END_ALLOW_THREADS
+    if (local == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    threads_cached.queue_id = queue->id;
+    threads_cached.local = local;
+    return local;
+}
+
+void
+threads_safe_point(qc_state *state)
+{
+    qsbr_record *rec = qsbr_self;
+    if (rec != NULL) {
+        rec->look_in = QSBR_LOOK_EVERY;
+        /* Several interpreters can share the record: the flag may be about
+         * another one's queue, which its own operations will see to. */
+    }
+    PyObject *pending = NULL;
+#if PY_VERSION_HEX >= 0x030C0000
+    pending = PyErr_GetRaisedException();
+#else
+    PyObject *type, *trace;
+    PyErr_Fetch(&type, &pending, &trace);
+#endif
+    retire_local *local = threads_local(state);
+    if (local != NULL)
+        retire_process(local);
+    else
+        PyErr_Clear(); /* no memory now: the flag stays, or somebody else comes */
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(pending);
+#else
+    PyErr_Restore(type, pending, trace);
+#endif
+}
+
+void
+threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *lock, qsbr_record *rec)
+{
+    qsbr_record *owner = qc_load_acquire(&sharing->owner);
+    if (owner != QC_SHARED && owner != QC_SETTLED && owner != rec) {
+        qc_lock_acquire(lock);
+        owner = qc_load_relaxed(&sharing->owner);
+        /* release: partner is the acquire load in threads_begin. */
+        if (owner != QC_SHARED && owner != QC_SETTLED)
+            qc_store_release(&sharing->owner, QC_SHARED);
+        qc_lock_release(lock);
+        return;
+    }
+    /* Counted roughly: threads may overwrite each other's count. */
+    uint32_t n = qc_load_relaxed(&sharing->foreign) + 1;
+    qc_store_relaxed(&sharing->foreign, n);
+    if (n == QC_FOREIGN_ACCESSES)
+        refs_enable_deferred(op);
+    if (n >= QC_FOREIGN_ACCESSES)
+        qc_store_release(&sharing->owner, QC_SETTLED);
+}

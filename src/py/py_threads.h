@@ -1,0 +1,116 @@
+/* Threads and safe points: what every operation of a container begins with.
+ *
+ *   begin    the thread's record (made at its first operation), a safe point if
+ *            one is due (T5), and what a foreign access means for the container
+ *   ...      sections, locks
+ *
+ * T1 Memory is delayed only where it must be.  A container begins as its
+ *    creator's: `owner` is the record of the one thread that touched it.  The
+ *    first access by another takes the container's lock once and makes it
+ *    SHARED, for good.  Why the lock: whoever holds it sees a fixed answer, so a
+ *    writer that found "mine" under the lock may free at once, and the second
+ *    thread's first section begins after that.  A record may be handed to a new
+ *    thread when its last one ended: that one can touch nothing any more, so to
+ *    take the new thread for the owner is right.
+ *    Reads use a section in unshared containers too: the owner may be reading
+ *    when the second thread comes and writes.
+ *
+ *    Shared and deferred are two states.  After QC_FOREIGN_ACCESSES accesses as
+ *    shared a container gets deferred reference counting and is SETTLED: not at
+ *    once, since only the collector frees such an object, and many shared
+ *    containers are short-lived.
+ *
+ * Q8 Whatever may wait for the registry or queue lock runs detached.
+ */
+#ifndef PY_THREADS_H
+#define PY_THREADS_H
+
+#include "py/state.h"
+
+#include "py/py_refs.h"
+
+#define QC_FOREIGN_ACCESSES 64
+
+/* Values of sharing.owner that are no record. */
+#define QC_SHARED ((qsbr_record *)1)
+#define QC_SETTLED ((qsbr_record *)2)
+
+typedef struct {
+    _Atomic(qsbr_record *) owner; /* (the container's lock) to leave "one thread" */
+    _Atomic uint32_t foreign;     /* accesses since; approximate */
+} qc_sharing;
+
+/* Once a process / once a module, at import: 0, or -1 with an exception. */
+int threads_init_process(void);
+int threads_init_state(qc_state *state);
+/* At the module's end: runs what is left; nothing of the queue is used later. */
+void threads_fini_state(qc_state *state);
+
+/* This thread's record, made now.  NULL with MemoryError. May detach. */
+QC_NOINLINE qsbr_record *threads_register(void);
+/* This thread's local in the state's queue.  NULL with MemoryError.  May detach:
+ * neither under a lock nor in a section. */
+retire_local *threads_local_slow(qc_state *state);
+/* A safe point: runs Python code. */
+QC_NOINLINE void threads_safe_point(qc_state *state);
+/* An access by a thread that is not the owner. */
+QC_NOINLINE void threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *lock,
+                                 qsbr_record *rec);
+
+/* The current interpreter's local, cached. */
+typedef struct {
+    uint64_t queue_id;
+    retire_local *local;
+} threads_cache;
+extern QSBR_TLS threads_cache threads_cached;
+
+QC_INLINE retire_local *
+threads_local(qc_state *state)
+{
+    if (qc_likely(threads_cached.queue_id == state->queue->id))
+        return threads_cached.local;
+    return threads_local_slow(state);
+}
+
+/* The new container belongs to the calling thread.  0, or -1 with MemoryError. */
+static inline int
+sharing_init(qc_sharing *sharing)
+{
+    qsbr_record *rec = qsbr_self != NULL ? qsbr_self : threads_register();
+    qc_store_relaxed(&sharing->owner, rec);
+    qc_store_relaxed(&sharing->foreign, 0u);
+    return rec == NULL ? -1 : 0;
+}
+
+/* The start of every operation, reads too: this thread's record, or NULL with
+ * MemoryError.  Python code may run in it (T5); afterwards nothing of ours is
+ * held. */
+QC_INLINE qsbr_record *
+threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
+{
+    qsbr_record *rec = qsbr_self;
+    if (qc_unlikely(rec == NULL)) {
+        rec = threads_register();
+        if (rec == NULL)
+            return NULL;
+    }
+    if (qc_unlikely(--rec->look_in < 0 || qc_load_relaxed(&rec->asked) != 0))
+        threads_safe_point(state);
+    /* acquire: partner is the release in threads_foreign.  A third thread that
+     * finds SHARED without the lock must also find what the owner unlinked, and
+     * freed at once, before the second thread came. */
+    qsbr_record *owner = qc_load_acquire(&sharing->owner);
+    if (qc_unlikely(owner != rec && owner != QC_SETTLED))
+        threads_foreign(op, sharing, lock, rec);
+    return rec;
+}
+
+/* Under the container's lock: whether what is unlinked must wait (T1). */
+static inline bool
+sharing_is_shared(qc_sharing *sharing)
+{
+    qsbr_record *owner = qc_load_relaxed(&sharing->owner);
+    return owner == QC_SHARED || owner == QC_SETTLED;
+}
+
+#endif

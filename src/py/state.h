@@ -1,0 +1,39 @@
+/* What an interpreter has one of: the module's state. */
+#ifndef PY_STATE_H
+#define PY_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/qc_lock.h"
+#include "heap/heap.h"
+#include "qsbr/retire.h"
+
+typedef struct qc_state {
+    retire_queue *queue;
+    heap *heap;
+    PyTypeObject *dict_type;
+    PyTypeObject *dict_view_types[3]; /* keys, values, items */
+    PyTypeObject *dict_iter_type;
+    PyTypeObject *list_type;
+    PyTypeObject *list_iter_type;
+    PyTypeObject *creator_type;
+    qc_lock waits_lock; /* of who waits for whom in get_or_create (K10) */
+} qc_state;
+
+extern struct PyModuleDef qc_module;
+
+/* The state of the module that `type`, one of ours or a subclass, comes from. */
+static inline qc_state *
+qc_state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &qc_module);
+    return module == NULL ? NULL : (qc_state *)PyModule_GetState(module);
+}
+
+/* Each adds its types to the module: 0, or -1 with an exception. */
+int qc_dict_register(PyObject *module, qc_state *state);
+int qc_dict_views_register(PyObject *module, qc_state *state);
+int qc_list_register(PyObject *module, qc_state *state);
+
+#endif

@@ -1,0 +1,342 @@
+#define _GNU_SOURCE
+#include "qsbr/qsbr.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_RECORDS 32
+
+/* Records live in chunks that never move, so that a scan needs no lock. */
+struct qsbr_chunk {
+    qsbr_record records[CHUNK_RECORDS];
+    struct qsbr_chunk *next;
+};
+
+qsbr_domain qsbr_process = {.wr_seq = QSBR_START, .rd_seq = QSBR_START, .id = 1, .refs = 1};
+QSBR_TLS qsbr_record *qsbr_self;
+
+static QSBR_TLS qsbr_record *thread_records; /* of all domains */
+static pthread_key_t thread_key;             /* its destructor ends the thread's records */
+static qc_lock list_lock;                    /* of the list of domains */
+static qsbr_domain *all_domains = &qsbr_process;
+static _Atomic uint64_t next_domain_id = 2;
+
+/* ---- records ---- */
+
+static void
+domain_unref(qsbr_domain *domain)
+{
+    if (qc_sub_acq_rel(&domain->refs, 1u) != 1)
+        return;
+    qc_assert(domain != &qsbr_process);
+    qc_lock_acquire(&list_lock);
+    domain->all_prev->all_next = domain->all_next; /* the process domain is always first */
+    if (domain->all_next != NULL)
+        domain->all_next->all_prev = domain->all_prev;
+    qc_lock_release(&list_lock);
+    for (struct qsbr_chunk *c = qc_load_relaxed(&domain->chunks), *next; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
+    qc_poison(domain, sizeof *domain);
+    free(domain);
+}
+
+/* Under the registry lock; NULL: no memory. */
+static qsbr_record *
+take_record(qsbr_domain *domain)
+{
+    if (domain->free == NULL) {
+        void *memory;
+        if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(struct qsbr_chunk)) != 0)
+            return NULL;
+        struct qsbr_chunk *chunk = memory;
+        memset(chunk, 0, sizeof *chunk);
+        for (int i = CHUNK_RECORDS - 1; i >= 0; i--) {
+            chunk->records[i].domain = domain;
+            chunk->records[i].free_next = domain->free;
+            domain->free = &chunk->records[i];
+        }
+        chunk->next = qc_load_relaxed(&domain->chunks);
+        /* release: partner is the acquire load in the scan, which finds zeroed
+         * (offline) records. */
+        qc_store_release(&domain->chunks, chunk);
+    }
+    qsbr_record *rec = domain->free;
+    domain->free = rec->free_next;
+    return rec;
+}
+
+/* Q5: the last of the two references gives the record back to its chunk. */
+static void
+record_unref(qsbr_record *rec)
+{
+    if (qc_sub_acq_rel(&rec->refs, 1u) != 1)
+        return;
+    qsbr_domain *domain = rec->domain;
+    qc_lock_acquire(&domain->lock);
+    rec->free_next = domain->free;
+    domain->free = rec;
+    qc_lock_release(&domain->lock);
+    domain_unref(domain);
+}
+
+qsbr_record *
+qsbr_find(qsbr_domain *domain)
+{
+    if (domain == &qsbr_process)
+        return qsbr_self;
+    /* A record of a domain that is gone is still on the list, and keeps that
+     * domain's memory: no new domain can have its address. */
+    for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
+        if (rec->domain == domain)
+            return qc_load_acquire(&rec->registered) ? rec : NULL;
+    return NULL;
+}
+
+/* The record this thread had in `domain` before it unregistered, or NULL. */
+static qsbr_record *
+find_unregistered(qsbr_domain *domain)
+{
+    for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
+        if (rec->domain == domain)
+            return rec;
+    return NULL;
+}
+
+qsbr_record *
+qsbr_register(qsbr_domain *domain)
+{
+    qsbr_record *rec = qsbr_find(domain);
+    if (rec != NULL)
+        return rec;
+    qsbr_record *old = find_unregistered(domain);
+    qc_lock_acquire(&domain->lock);
+    rec = old != NULL ? old : take_record(domain);
+    if (rec != NULL) {
+        qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+        qc_store_relaxed(&rec->asked, 0u);
+        qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
+        rec->nesting = 0;
+        rec->look_in = QSBR_LOOK_EVERY;
+        qc_store_release(&rec->registered, 1u);
+        qc_add_acq_rel(&domain->registered, 1u);
+    }
+    qc_lock_release(&domain->lock);
+    if (rec == NULL)
+        return NULL;
+    /* A poll leaves the heavy barrier out where no other record exists.
+     * Partner: the fence before that look in qsbr_poll.  Either it sees this
+     * record, or this thread's sections see the unlink that it polls for. */
+    qc_fence_seq_cst();
+    if (old != NULL)
+        return rec;
+    qc_add_acq_rel(&domain->refs, 1u);
+    if (thread_records == NULL)
+        pthread_setspecific(thread_key, &thread_records);
+    rec->thread_next = thread_records;
+    thread_records = rec;
+    return rec;
+}
+
+qsbr_record *
+qsbr_register_process(void)
+{
+    qsbr_self = qsbr_register(&qsbr_process);
+    return qsbr_self;
+}
+
+void
+qsbr_unregister(qsbr_record *rec)
+{
+    qsbr_domain *domain = rec->domain;
+    qc_assert(rec->nesting == 0);
+    qc_lock_acquire(&domain->lock);
+    bool was = qc_load_relaxed(&rec->registered) != 0;
+    qc_store_release(&rec->registered, 0u);
+    if (was) {
+        qc_store_release(&rec->seq, QSBR_OFFLINE);
+        /* release: partner is the load of `registered` in qsbr_poll; sections
+         * of this record end before a poll does without it. */
+        qc_sub_acq_rel(&domain->registered, 1u);
+    }
+    qc_lock_release(&domain->lock);
+    if (was) {
+        if (rec == qsbr_self)
+            qsbr_self = NULL;
+        record_unref(rec);
+    }
+}
+
+/* The end of an OS thread: the key's destructor, without a thread state and
+ * possibly after the interpreter.  Plain C, no allocator (Q10). */
+static void
+thread_end(void *records)
+{
+    (void)records;
+    qsbr_record *rec = thread_records;
+    thread_records = NULL;
+    while (rec != NULL) {
+        qsbr_record *next = rec->thread_next;
+        rec->nesting = 0;
+        qsbr_unregister(rec);
+        record_unref(rec);
+        rec = next;
+    }
+    qsbr_self = NULL;
+}
+
+/* ---- sequences ---- */
+
+uint64_t
+qsbr_advance(qsbr_domain *domain)
+{
+    qc_add_relaxed(&domain->advances, 1u);
+    /* A real RMW after the unlink.  seq_cst, so release: partner is the acquire
+     * load in qsbr_enter; a section that starts at the goal sees the unlink. */
+    return qc_add_seq_cst(&domain->wr_seq, QSBR_STEP) + QSBR_STEP;
+}
+
+/* The lowest sequence that a section under way may have entered at, or `seq`. */
+static uint64_t
+scan(qsbr_domain *domain, uint64_t seq)
+{
+    uint64_t lowest = seq;
+    /* acquire: partner is the release store of the chunk list in take_record. */
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < CHUNK_RECORDS; i++) {
+            /* acquire: partner is the release of qsbr_exit (and, through the
+             * release sequence, of qsbr_enter). */
+            uint64_t s = qc_load_acquire(&c->records[i].seq);
+            if (s != QSBR_OFFLINE && qsbr_before(s, lowest))
+                lowest = s;
+        }
+    }
+    return lowest;
+}
+
+bool
+qsbr_poll(qsbr_domain *domain, uint64_t goal)
+{
+    if (qsbr_goal_reached(domain, goal))
+        return true;
+    qc_add_relaxed(&domain->polls, 1u);
+    if (qc_load_relaxed(&domain->broken) != 0)
+        return false;
+    qsbr_record *self = qsbr_find(domain);
+    qc_assert(self == NULL || !qsbr_in_section(self)); /* Q2 */
+
+    /* The load comes first: only goals up to it can be said to be reached (see
+     * "two orders" in the header). */
+#ifndef QC_BREAK_LOAD_AFTER_BARRIER
+    uint64_t seq = qc_load_acquire(&domain->wr_seq);
+#endif
+    /* Partner: the fence in qsbr_register.  That other records *look* offline
+     * proves nothing, only that none exists does. */
+    qc_fence_seq_cst();
+    if (qc_load_acquire(&domain->registered) > (self != NULL ? 1u : 0u)) {
+        qc_add_relaxed(&domain->heavy_barriers, 1u);
+#ifndef QC_BREAK_NO_HEAVY_BARRIER
+        if (!barrier_heavy()) { /* partner: barrier_light in qsbr_enter */
+            qc_add_relaxed(&domain->broken, 1u);
+            return false;
+        }
+#endif
+    }
+#ifdef QC_BREAK_LOAD_AFTER_BARRIER
+    uint64_t seq = qc_load_acquire(&domain->wr_seq);
+#endif
+    uint64_t lowest = scan(domain, seq);
+    uint64_t known = qc_load_acquire(&domain->rd_seq);
+    /* Only ever raised.  release: partner is qsbr_goal_reached. */
+    while (qsbr_before(known, lowest) && !qc_cas_acq_rel(&domain->rd_seq, &known, lowest))
+        ;
+    return !qsbr_before(lowest, goal) || !qsbr_before(known, goal);
+}
+
+bool
+qsbr_wait(qsbr_domain *domain, uint64_t goal)
+{
+    while (!qsbr_poll(domain, goal)) {
+        if (qc_load_relaxed(&domain->broken) != 0)
+            return false;
+        sched_yield();
+    }
+    return true;
+}
+
+/* ---- domains and fork ---- */
+
+qsbr_domain *
+qsbr_domain_new(void)
+{
+    void *memory;
+    if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(qsbr_domain)) != 0)
+        return NULL;
+    qsbr_domain *domain = memory;
+    memset(domain, 0, sizeof *domain);
+    qc_store_relaxed(&domain->wr_seq, QSBR_START);
+    qc_store_relaxed(&domain->rd_seq, QSBR_START);
+    qc_store_relaxed(&domain->refs, 1u);
+    domain->id = qc_add_relaxed(&next_domain_id, 1u);
+    qc_lock_init(&domain->lock);
+    qc_lock_acquire(&list_lock);
+    domain->all_prev = &qsbr_process;
+    domain->all_next = qsbr_process.all_next;
+    if (domain->all_next != NULL)
+        domain->all_next->all_prev = domain;
+    qsbr_process.all_next = domain;
+    qc_lock_release(&list_lock);
+    return domain;
+}
+
+void
+qsbr_domain_release(qsbr_domain *domain)
+{
+    /* The registry lets go of its references; the threads keep theirs. */
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next)
+        for (int i = 0; i < CHUNK_RECORDS; i++)
+            if (qc_load_acquire(&c->records[i].refs) != 0)
+                qsbr_unregister(&c->records[i]);
+    domain_unref(domain);
+}
+
+/* In the child of a fork one thread is left, with its own records: those of the
+ * threads that are gone go back to their chunks, whatever they were doing, and
+ * the locks that they may have held are new.  Plain C only (Q10). */
+static void
+after_fork_in_child(void)
+{
+    qc_lock_init(&list_lock);
+    for (qsbr_domain *d = all_domains; d != NULL; d = d->all_next) {
+        qc_lock_init(&d->lock);
+        qsbr_record *mine = qsbr_find(d);
+        d->free = NULL;
+        for (struct qsbr_chunk *c = qc_load_relaxed(&d->chunks); c != NULL; c = c->next) {
+            for (int i = 0; i < CHUNK_RECORDS; i++) {
+                qsbr_record *rec = &c->records[i];
+                if (rec == mine)
+                    continue;
+                if (qc_load_relaxed(&rec->refs) != 0)
+                    qc_sub_relaxed(&d->refs, 1u);
+                qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+                qc_store_relaxed(&rec->refs, 0u);
+                qc_store_relaxed(&rec->registered, 0u);
+                rec->free_next = d->free;
+                d->free = rec;
+            }
+        }
+        qc_store_relaxed(&d->registered, mine != NULL ? 1u : 0u);
+    }
+}
+
+bool
+qsbr_init(void)
+{
+    qc_lock_init(&list_lock);
+    qc_lock_init(&qsbr_process.lock);
+    return pthread_key_create(&thread_key, thread_end) == 0 &&
+           pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
+}

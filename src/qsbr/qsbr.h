@@ -1,0 +1,220 @@
+/* Quiescent-state based reclamation: when may memory that readers walk without
+ * a lock be freed?
+ *
+ *   writer      unlink X    g = advance()          poll(g) ... poll(g): yes   free X
+ *   ------------+-----------+----------------------+------------------+-------+--->
+ *   reader 1      [===== may hold X =====]                            :
+ *   reader 2                      [= cannot reach X =============]    :
+ *                                                  ^ reader 1 was still in, "no"
+ *
+ * A domain has a write sequence, wr_seq.  A reader marks a *section* by copying
+ * wr_seq into its own record on the way in and 0 (offline) on the way out.  A
+ * writer unlinks, then advances wr_seq: the result is the *goal*.  A record that
+ * is offline, or whose copy is at the goal or later, belongs to a reader that
+ * began after the unlink and cannot reach what was unlinked.  When all records
+ * are like that the goal is *reached*.  The scheme is FreeBSD's GUS/SMR
+ * (sys/kern/subr_smr.c), as in CPython's own qsbr.c, over sections instead of
+ * bytecode boundaries.
+ *
+ * Why it is safe.  Take a reader that loaded a pointer to X before X was
+ * unlinked, and a poll(g) that said yes.  Its enter copied a value s.
+ *  (a) s < g: s was loaded from wr_seq, and all later values of it, starting
+ *      with g, were written after the unlink.
+ *  (b) The poll ran its heavy barrier and then read the record.  If it read s,
+ *      the minimum was below g and the answer no.  If it read "offline" from
+ *      before the enter, then the enter store was not yet visible at the heavy
+ *      barrier, so the reader's loads come after that barrier (barrier.h), and
+ *      with it after the unlink: the reader never saw X.  If it read "offline"
+ *      from the exit, the acquire load there orders all the reader did before
+ *      the free.
+ *
+ * Two orders that look right and are not (model checkers find the use after
+ * free in each; keep them out):
+ *  - A goal that was never added (`wr_seq + 2` read without the RMW, to be
+ *    reached when somebody else advances): it can be read while the unlink
+ *    still sits in the store buffer, so readers that enter at that very goal
+ *    may see X.  Deferring is done by batches instead: take the batch, advance
+ *    once, tag what was taken (retire.h).
+ *  - poll loading wr_seq after the heavy barrier: between the two another
+ *    writer can unlink Y and advance to h; a reader whose enter is still
+ *    buffered holds Y, looks offline, and h would be published as reached.
+ *    The load comes first, and rd_seq never rises above it.
+ *
+ * Guarantees that live here
+ *  Q1  Memory unlinked before advance() returned g is read by nobody once
+ *      poll(g) said yes.  Sequences are 64 bits, odd (0 is offline), compared by
+ *      difference; debug builds start near the wrap.
+ *  Q2  A section never blocks, never calls Python, never allocates, and is a
+ *      bounded number of instructions per element.  Whoever waits for a grace
+ *      period is outside any section: qsbr_wait and the queue's processing check.
+ *  Q3  enter and exit write the thread's own record only.
+ *  Q4  The process domain's record is one thread-local load away; registering
+ *      is lazy, unregistering happens when the OS thread ends, whoever made it.
+ *  Q5  A record has two references, the registry's and the OS thread's; whoever
+ *      drops the last gives it back.  Domain ids are never reused.
+ *  Q6  Fields written by different threads are separate atomics, no bit fields.
+ *  Q8  Registering takes the registry lock: the caller holds no GIL then.
+ *  Q11 Sequence and records belong to the process: one OS thread can serve
+ *      several interpreters.  Nothing here knows of interpreters.
+ *  Q12 Both barrier modes (barrier.h) hold all of this.
+ */
+#ifndef QSBR_QSBR_H
+#define QSBR_QSBR_H
+
+#include "base/qc_atomic.h"
+#include "base/qc_debug.h"
+#include "base/qc_lock.h"
+#include "qsbr/barrier.h"
+
+#define QSBR_OFFLINE ((uint64_t)0)
+#define QSBR_STEP ((uint64_t)2)
+
+#ifdef QC_DEBUG
+#define QSBR_START ((uint64_t)0 - 199) /* odd, a hundred advances before the wrap */
+#else
+#define QSBR_START ((uint64_t)1)
+#endif
+
+/* A thread looks after the queue every so many operations even if nobody asked
+ * (T6: what threads that went quiet have left). */
+#define QSBR_LOOK_EVERY 1024
+
+typedef struct qsbr_domain qsbr_domain;
+typedef struct qsbr_record qsbr_record;
+
+struct qsbr_record {
+    /* The first line pair is the owner's; `seq` is read by polls, `asked` may
+     * be set by anybody. */
+    _Alignas(QC_LINE_PAIR) _Atomic uint64_t seq; /* offline, or wr_seq at enter */
+    qsbr_domain *domain;
+    _Atomic uint32_t asked; /* processing is wanted at the next safe point (T5) */
+    uint32_t nesting;       /* (owner) sections nest; the outermost stores */
+    int32_t look_in;        /* (owner) operations until the next look */
+
+    /* The second is cold. */
+    _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
+    _Atomic uint32_t registered;                  /* (registry lock to write) */
+    qsbr_record *free_next;                       /* (registry lock) */
+    qsbr_record *thread_next;                     /* (owner) the thread's other domains */
+};
+
+struct qsbr_chunk;
+
+struct qsbr_domain {
+    _Alignas(QC_LINE_PAIR) _Atomic uint64_t wr_seq;
+    _Alignas(QC_LINE_PAIR) _Atomic uint64_t rd_seq; /* highest goal known as reached */
+    _Atomic uint32_t registered;                    /* records that exist */
+    _Atomic uint32_t broken; /* heavy barriers that failed: nothing is freed any more */
+    _Atomic uint64_t advances, polls, heavy_barriers;
+    _Alignas(QC_LINE_PAIR) qc_lock lock;   /* the registry lock */
+    uint64_t id;                           /* never reused */
+    _Atomic uint32_t refs;                 /* creator + records; the last one frees */
+    _Atomic(struct qsbr_chunk *) chunks;   /* grows under the registry lock, never shrinks */
+    qsbr_record *free;                     /* (registry lock) */
+    qsbr_domain *all_next, *all_prev;      /* (list lock) for the fork handler */
+};
+
+/* The one domain of all containers, and this thread's record in it: NULL until
+ * qsbr_register_process.  initial-exec makes the load one instruction instead
+ * of a call; the variable is small enough for the static TLS surplus. */
+#if defined(__linux__) && defined(__GNUC__)
+#define QSBR_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define QSBR_TLS _Thread_local
+#endif
+extern qsbr_domain qsbr_process;
+extern QSBR_TLS qsbr_record *qsbr_self;
+
+/* Once a process, before anything else here; false: no TLS key to be had. */
+bool qsbr_init(void);
+
+/* A domain of one's own, so that a slow section of somebody else's stalls
+ * nobody here.  NULL: no memory.  qsbr_domain_release drops the creator's
+ * reference: threads that have a record keep the memory until they end. */
+qsbr_domain *qsbr_domain_new(void);
+void qsbr_domain_release(qsbr_domain *domain);
+
+/* This thread's record in `domain`, made if need be; NULL: no memory.  Takes the
+ * registry lock: call it without the GIL, detached (Q8).  The record stays the
+ * thread's until it ends or calls qsbr_unregister. */
+qsbr_record *qsbr_register(qsbr_domain *domain);
+qsbr_record *qsbr_register_process(void);
+
+/* This thread's record in `domain` or NULL; no lock. */
+qsbr_record *qsbr_find(qsbr_domain *domain);
+
+/* Takes the record out of the registry; outside any section, by its own thread
+ * or by whoever knows that the thread is not in one.  The OS thread's reference
+ * stays until the thread ends. */
+void qsbr_unregister(qsbr_record *rec);
+
+/* The sequence of an unlink: call it after the unlink, once a batch. */
+uint64_t qsbr_advance(qsbr_domain *domain);
+
+/* Whether nobody can still read what was unlinked before advance() returned
+ * `goal`.  goal_reached looks at the cache only; poll scans the records, with
+ * one heavy barrier, and must be called outside sections of `domain`. */
+bool qsbr_poll(qsbr_domain *domain, uint64_t goal);
+
+/* Polls until `goal` is reached, yielding the CPU in between.  Sections are
+ * short (Q2), so waiting attached is sound.  False: the heavy barrier fails and
+ * no grace period can be had. */
+bool qsbr_wait(qsbr_domain *domain, uint64_t goal);
+
+static inline bool
+qsbr_before(uint64_t a, uint64_t b)
+{
+    return (int64_t)(a - b) < 0;
+}
+
+static inline bool
+qsbr_goal_reached(qsbr_domain *domain, uint64_t goal)
+{
+    /* acquire: partner is the release CAS that raises rd_seq in qsbr_poll; what
+     * readers did in their sections comes before the free that follows. */
+    return !qsbr_before(qc_load_acquire(&domain->rd_seq), goal);
+}
+
+/* ---- sections: the read path ---- */
+
+QC_INLINE bool
+qsbr_in_section(const qsbr_record *rec)
+{
+    return rec->nesting != 0;
+}
+
+QC_INLINE void
+qsbr_enter(qsbr_record *rec)
+{
+    if (qc_unlikely(rec->nesting++ != 0))
+        return;
+    /* acquire: partner is the advance's RMW.  A section that enters at g sees
+     * every unlink that came before g. */
+    uint64_t seq = qc_load_acquire(&rec->domain->wr_seq);
+    /* release: partner is the acquire load of the scan.  A relaxed store would
+     * end the release sequence of the previous section's exit: a poll that
+     * reads this value must still come after all that section did. */
+#ifdef QC_BREAK_RELAXED_ENTER
+    qc_store_relaxed(&rec->seq, seq);
+#else
+    qc_store_release(&rec->seq, seq);
+#endif
+    barrier_light(); /* partner: barrier_heavy in qsbr_poll */
+}
+
+QC_INLINE void
+qsbr_exit(qsbr_record *rec)
+{
+    qc_assert(rec->nesting != 0);
+    if (qc_unlikely(--rec->nesting != 0))
+        return;
+    /* release: partner is the acquire load of the scan; all this section read
+     * is read before the memory is freed. */
+#ifdef QC_BREAK_RELAXED_EXIT
+    qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+#else
+    qc_store_release(&rec->seq, QSBR_OFFLINE);
+#endif
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* The retire queue: what was unlinked, waiting for its grace period.
+ *
+ * One queue an interpreter (Q11), one *local* a thread in it.
+ *
+ *   retire -> [ open batch ] --limit--> advance once, tag with the goal
+ *                                              |
+ *                [ closed batches of this thread ] --safe point, poll--> run items
+ *                                              ^
+ *   another thread's safe point takes what quiet threads left (exchange)
+ *
+ * An item is a function and a word.  It runs at a safe point, where Python code
+ * may run: no lock of ours held, outside any section.
+ *
+ * Why a batch may be tagged once, late: all its items were unlinked before they
+ * were put in, and the batch is taken out of everybody's reach before the
+ * advance, so the goal comes after every unlink in it.  (Tagging with a goal
+ * read before the batch is complete, or a goal that is not advanced to, are the
+ * two mistakes; see qsbr.h.)
+ *
+ * Guarantees that live here
+ *  T2  retire_block and retire_ref are O(1), never fail, free nothing and run no
+ *      Python code.  Their memory is reserved before the operation changes
+ *      anything: retire_reserve is the part that can fail.
+ *  T3  The batch is closed, and processing asked for, at RETIRE_MAX_BLOCKS
+ *      blocks, RETIRE_MAX_BYTES, or a single block above that.  References wait
+ *      in larger batches (RETIRE_BATCH_ITEMS).
+ *  T5  Processing is a later operation's business: closing sets the flag in the
+ *      thread's record (and calls the queue's `ask` hook), retire_process runs at
+ *      the next safe point.  It is not re-entrant, and takes an item out before
+ *      it runs it.
+ *  T6  Batches, open or closed, are taken by an exchange, by their owner too.
+ *      Whoever takes an open one advances and tags it.  So the local of a thread
+ *      that ended, or went quiet for RETIRE_QUIET_NS, is emptied by others.
+ *  T8  retire_drain at the interpreter's exit runs all that can be run.
+ */
+#ifndef QSBR_RETIRE_H
+#define QSBR_RETIRE_H
+
+#include "qsbr/qsbr.h"
+
+/* Measured: a heavy barrier beside running threads costs about 10 us; shared by
+ * 127 blocks it disappears behind their allocation. */
+#define RETIRE_MAX_BLOCKS 127
+/* So that many middling blocks do not add up to much. */
+#define RETIRE_MAX_BYTES ((size_t)1 << 20)
+/* References are 16 bytes here and their objects small: 10 ns of barrier each. */
+#define RETIRE_BATCH_ITEMS 1020
+/* A batch that nobody adds to for this long is anybody's. */
+#define RETIRE_QUIET_NS ((uint64_t)50 * 1000 * 1000)
+/* Safe points also take what others left when the queue holds more than this. */
+#define RETIRE_QUEUE_BYTES ((size_t)8 << 20)
+
+typedef void (*retire_fn)(uint64_t arg);
+typedef struct retire_queue retire_queue;
+typedef struct retire_local retire_local;
+typedef struct retire_batch retire_batch;
+
+struct retire_local {
+    _Atomic(retire_batch *) open;   /* owner: exchange out, store back; others: exchange */
+    _Atomic(retire_batch *) closed; /* newest first; push by CAS, take by exchange */
+    _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
+    _Atomic uint64_t open_bytes, open_items; /* what `open` holds; approximate, for stats */
+    retire_batch *taken;                     /* (owner) between reserve and commit */
+    retire_batch *spare;                     /* (owner) an empty batch for the next reserve */
+    qsbr_record *rec;                        /* the thread is whoever has this record now */
+    retire_queue *queue;
+    retire_local *next; /* written once */
+    bool fresh;         /* (owner) `taken` was not open before */
+    bool processing;    /* (owner) T5: not re-entrant */
+    bool tell;          /* (owner) the `ask` hook is due at commit */
+};
+
+struct retire_queue {
+    qsbr_domain *domain;
+    uint64_t id;             /* never reused: thread-local caches compare it (Q5) */
+    void (*ask)(void *);     /* asks the main thread for a safe point; may be NULL */
+    void *ask_arg;
+    _Atomic(retire_local *) locals; /* grows under `lock`; freed with the queue */
+    qc_lock lock;
+    /* Closed and not yet run: */
+    _Atomic uint64_t bytes, items, bytes_peak;
+    _Atomic uint64_t items_run, bytes_run, batches;
+};
+
+/* NULL: no memory.  The queue must be empty, and no thread use it, when it is
+ * freed. */
+retire_queue *retire_queue_new(qsbr_domain *domain);
+void retire_queue_free(retire_queue *queue);
+bool retire_queue_is_empty(retire_queue *queue);
+
+/* The local of the thread that has `rec`: a thread that got a recycled record
+ * takes over what the last one left.  Takes the queue's lock: detached, as
+ * registering is (Q8).  NULL: no memory. */
+retire_local *retire_local_get(retire_queue *queue, qsbr_record *rec);
+
+/* An operation that may retire up to n items: reserve, change, retire, commit.
+ * No Python code may run from reserve to commit.  reserve may be called under a
+ * container's lock (it uses libc's malloc only) and false means no memory;
+ * commit comes after unlocking, since it may call the `ask` hook. */
+bool retire_reserve(retire_local *local, unsigned n);
+void retire_block(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes);
+void retire_ref(retire_local *local, retire_fn fn, uint64_t arg);
+void retire_commit(retire_local *local);
+
+/* A safe point: runs what can be run, also what quiet threads left, and returns
+ * the number of items.  Called when the record's flag is set or its countdown of
+ * operations is over. */
+size_t retire_process(retire_local *local);
+
+/* Everything that is in the queue now, of all threads: waits for the grace
+ * period.  Returns the number of items run. */
+size_t retire_collect(retire_local *local);
+
+/* At the interpreter's exit, until nothing is left or no progress is made (a
+ * record of another thread is online for good). */
+size_t retire_drain(retire_local *local);
+
+/* Held by all, open batches included; approximate while others run. */
+void retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items);
+
+#endif
