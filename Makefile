@@ -1,0 +1,50 @@
+# make demo    make .venv, install, run the demo; ARGS="--threads 4 FOLDER" goes to it
+# make test    all tests with $(PYTHON) and every other supported interpreter found
+# make lint    formatting and static checks          make format   apply the formatting
+# make bench   the read-scaling comparison           make stress   race tests for $(MINUTES)
+# make clean   remove what the others made
+
+PYTHON ?= python3
+ARGS ?=
+MINUTES ?= 10
+CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
+
+C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
+
+.PHONY: demo test lint format bench stress clean
+
+demo:
+	@$(PYTHON) tests/venvs.py .venv demo $(PYTHON)
+	@.venv/bin/python -m qsbrcontainers $(ARGS)
+
+test:
+	@$(PYTHON) tests/run_all.py $(ARGS)
+
+stress:
+	@$(PYTHON) tests/stress.py $(MINUTES) $(ARGS)
+
+bench:
+	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)
+	@.venv-bench/bin/python -m pip install --quiet '.[peers]' || \
+		echo "Some peers do not install with this interpreter: comparing without them."
+	@.venv-bench/bin/python benchmarks/read_scaling.py $(ARGS)
+
+.venv-lint/installed: pyproject.toml
+	@$(PYTHON) -m venv --clear .venv-lint
+	@.venv-lint/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(sed -n 's/^lint = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+	@touch $@
+
+lint: .venv-lint/installed
+	@.venv-lint/bin/ruff check .
+	@.venv-lint/bin/ruff format --check .
+	@$(CLANG_FORMAT) --dry-run --Werror $(C_FILES)
+
+format: .venv-lint/installed
+	@.venv-lint/bin/ruff check --fix-only --quiet .
+	@.venv-lint/bin/ruff format .
+	@$(CLANG_FORMAT) -i $(C_FILES)
+
+clean:
+	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
