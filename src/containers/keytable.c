@@ -1,0 +1,283 @@
+#include "containers/keytable.h"
+
+#include <string.h>
+
+static _Atomic uint64_t next_id = 1;
+
+/* ---- tables ---- */
+
+/* NULL: no memory, or more slots than a slot's 32 bits can number. */
+static keytable *
+table_new(heap *h, uint64_t slots)
+{
+    if (slots > KEYTABLE_MAX_SLOTS)
+        return NULL;
+    uint32_t capacity = (uint32_t)(slots * 2 / 3);
+    size_t index = (size_t)slots * sizeof(uint32_t);
+    size_t bytes = sizeof(keytable) + index + capacity * sizeof(keytable_entry);
+    keytable *t = heap_alloc(h, bytes);
+    if (t == NULL)
+        return NULL;
+    t->heap = h;
+    t->bytes = bytes;
+    t->id = qc_add_relaxed(&next_id, 1u);
+    qc_store_relaxed(&t->next, NULL);
+    qc_store_relaxed(&t->refs, 1u);
+    qc_store_relaxed(&t->used, 0u);
+    t->mask = (uint32_t)slots - 1;
+    t->capacity = capacity;
+    t->last = 0;
+    memset((void *)t->index, 0xFF, index); /* KEYTABLE_EMPTY */
+    return t;
+}
+
+/* Room for `entries` and, as dict does, for half as many again and more. */
+static uint64_t
+slots_for(uint64_t entries)
+{
+    uint64_t slots = KEYTABLE_MIN_SLOTS;
+    while (slots < entries * 3 / 2 + 1)
+        slots *= 2;
+    return slots;
+}
+
+void
+keytable_unref(keytable *t)
+{
+    if (qc_sub_acq_rel(&t->refs, 1u) == 1)
+        heap_free(t->heap, t, t->bytes);
+}
+
+keytable *
+keytable_new_empty(heap *h)
+{
+    return table_new(h, KEYTABLE_MIN_SLOTS);
+}
+
+bool
+keytable_init(keymap *map, heap *h, uint64_t entries)
+{
+    if (entries > KEYTABLE_MAX_SLOTS)
+        return false;
+    keytable *t = table_new(h, slots_for(entries));
+    qc_store_relaxed(&map->table.published, t);
+    qc_store_relaxed(&map->live, 0u);
+    qc_store_relaxed(&map->frozen, 0u);
+    qc_lock_init(&map->lock);
+    return t != NULL;
+}
+
+/* release: partner is the acquire load in keytable_in_section. */
+static void
+publish(keymap *map, keytable *t)
+{
+    qc_yield("publish table");
+    qc_store_release(&map->table.published, t);
+}
+
+/* The first empty slot for a hash. */
+static uint32_t
+empty_slot(keytable *t, uint64_t hash)
+{
+    uint64_t perturb = hash;
+    uint32_t slot = (uint32_t)hash & t->mask;
+    while (qc_load_relaxed(&t->index[slot]) != KEYTABLE_EMPTY)
+        keytable_next_slot(slot, perturb, t->mask);
+    return slot;
+}
+
+/* ---- growing ---- */
+
+/* All live entries of `old`, in order (K5); nobody reads `new` yet. */
+static void
+copy_entries(keytable *old, keytable *new)
+{
+    keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
+    uint32_t used = qc_load_relaxed(&old->used), n = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        /* acquire: partner is the release of keytable_assign.  The reader of
+         * the copy must see the object behind it. */
+        qc_word word = qc_load_acquire(&from[i].value);
+        if (word == WORD_DELETED)
+            continue;
+        uint64_t hash = from[i].hash;
+        to[n].hash = hash;
+        to[n].key = from[i].key;
+        qc_store_relaxed(&to[n].value, word);
+        uint32_t slot = empty_slot(new, hash);
+        qc_store_relaxed(&new->index[slot], keytable_tag(new, hash) | n);
+        n++;
+    }
+    qc_store_relaxed(&new->used, n);
+    new->last = n;
+}
+
+/* K3: hands the words over, one by one.  From the CAS on, the entry lives in
+ * `new` and assignments go there; until then they go to `old`, and the CAS
+ * notices. */
+static void
+move_words(keytable *old, keytable *new)
+{
+    keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
+    uint32_t used = qc_load_relaxed(&old->used), n = 0;
+    /* release: partner is the acquire load of who meets MOVED (also ordered by
+     * the CAS below; this one is for iterators). */
+    qc_store_release(&old->next, new);
+    for (uint32_t i = 0; i < used; i++) {
+        qc_word word = qc_load_relaxed(&from[i].value);
+        if (word == WORD_DELETED)
+            continue;
+#ifdef QC_BREAK_MOVED_BEFORE_COPY
+        qc_store_release(&from[i].value, WORD_MOVED);
+        (void)to;
+#else
+        word = qc_load_relaxed(&to[n].value);
+        /* release: partner is the acquire of the probe that meets MOVED; it
+         * finds the copy. */
+        while (!qc_cas_acq_rel(&from[i].value, &word, WORD_MOVED)) {
+            qc_yield("copy again");
+            qc_store_relaxed(&to[n].value, word);
+        }
+#endif
+        qc_yield("moved");
+        n++;
+    }
+}
+
+bool
+keytable_make_room(keymap *map, bool shared, keytable **old)
+{
+    keytable *t = keytable_locked(map);
+    *old = NULL;
+    if (qc_likely(qc_load_relaxed(&t->used) < t->capacity))
+        return true;
+    /* Twice the live entries, so that the next growth is as far away as there
+     * are entries; smaller than before if most were deleted. */
+    keytable *new = table_new(t->heap, slots_for(qc_load_relaxed(&map->live) * 2));
+    if (new == NULL)
+        return false;
+    copy_entries(t, new);
+    /* In an unshared map only iterators can still look at the old table. */
+    if (shared || qc_load_acquire(&t->refs) > 1)
+        move_words(t, new);
+    publish(map, new);
+    *old = t;
+    keytable_check(map);
+    return true;
+}
+
+/* ---- changes ---- */
+
+void
+keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot)
+{
+    keytable *t = keytable_locked(map);
+    uint32_t n = qc_load_relaxed(&t->used);
+    qc_assert(n < t->capacity && word_is_live(word));
+    if (slot == KEYTABLE_EMPTY)
+        slot = empty_slot(t, hash);
+    qc_assert(qc_load_relaxed(&t->index[slot]) == KEYTABLE_EMPTY);
+    keytable_entry *e = &keytable_entries(t)[n];
+    e->hash = hash;
+    e->key = key;
+    qc_store_relaxed(&e->value, word);
+    qc_yield("insert");
+    /* release: partner is the acquire load of the slot in the probe.  Without it
+     * a reader can find the slot and not the key. */
+    qc_store_release(&t->index[slot], keytable_tag(t, hash) | n);
+    /* release: partner is the acquire load in keytable_cursor_init. */
+    qc_store_release(&t->used, n + 1);
+    t->last = n + 1;
+    qc_store_release(&map->live, qc_load_relaxed(&map->live) + 1);
+    keytable_check(map);
+}
+
+qc_word
+keytable_exchange(keytable_entry *e, qc_word word)
+{
+    /* release: the probe's acquire; acquire: the old word's object is complete. */
+    return qc_exchange_acq_rel(&e->value, word);
+}
+
+qc_word
+keytable_delete(keymap *map, keytable_pos *pos)
+{
+    qc_assert(pos->table == keytable_locked(map));
+    /* K2's assignments are CAS-es from a live word: none comes after this. */
+    qc_word word = qc_exchange_acq_rel(&pos->entry->value, WORD_DELETED);
+    qc_assert(word_is_live(word));
+    qc_yield("delete");
+    qc_store_release(&pos->table->index[pos->slot], KEYTABLE_DUMMY);
+    qc_store_release(&map->live, qc_load_relaxed(&map->live) - 1);
+    keytable_check(map);
+    return word;
+}
+
+bool
+keytable_find_last(keymap *map, keytable_pos *pos)
+{
+    keytable *t = keytable_locked(map);
+    keytable_entry *entries = keytable_entries(t);
+    while (t->last > 0) {
+        keytable_entry *e = &entries[t->last - 1];
+        qc_word word = qc_load_acquire(&e->value);
+        if (word_is_live(word)) {
+            uint64_t perturb = e->hash;
+            uint32_t slot = (uint32_t)e->hash & t->mask;
+            uint32_t wanted = keytable_tag(t, e->hash) | (t->last - 1);
+            while (qc_load_relaxed(&t->index[slot]) != wanted)
+                keytable_next_slot(slot, perturb, t->mask);
+            *pos = (keytable_pos){.table = t, .entry = e, .word = word, .slot = slot};
+            return true;
+        }
+        t->last--;
+    }
+    return false;
+}
+
+bool
+keytable_freeze(keymap *map, qsbr_domain *domain)
+{
+#ifdef QC_BREAK_NO_FREEZE
+    (void)map;
+    (void)domain;
+    return true;
+#endif
+    /* Ordered before the advance's RMW: an assignment whose section begins at
+     * the goal sees the flag, all others are waited for. */
+    qc_store_release(&map->frozen, 1u);
+    if (qsbr_wait(domain, qsbr_advance(domain)))
+        return true;
+    qc_store_release(&map->frozen, 0u);
+    return false;
+}
+
+void
+keytable_thaw(keymap *map)
+{
+    qc_store_release(&map->frozen, 0u);
+}
+
+keytable *
+keytable_swap(keymap *map, keytable *empty)
+{
+    keytable *old = keytable_locked(map);
+    publish(map, empty);
+    qc_store_release(&map->live, 0u);
+    keytable_check(map);
+    return old;
+}
+
+uint64_t
+keytable_len(keymap *map)
+{
+#ifndef QC_BREAK_LEN_NO_LOCK
+    if (qc_unlikely(qc_lock_is_held(&map->lock))) {
+        qc_lock_acquire(&map->lock);
+        uint64_t n = qc_load_relaxed(&map->live);
+        qc_lock_release(&map->lock);
+        return n;
+    }
+#endif
+    return qc_load_acquire(&map->live);
+}

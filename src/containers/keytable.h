@@ -1,0 +1,324 @@
+/* The key table: an insertion-ordered hash table that is read without a lock.
+ *
+ *   keymap.table --> +--------+-------------------+---------------------------+
+ *                    | header | index (u32 slots) | entries, insertion order  |
+ *                    +--------+-------------------+---------------------------+
+ *                                 slot: EMPTY -> tag|entry -> DUMMY
+ *                                                    {hash, key, value word}
+ *                       | next (while it grows)  word: live -> live .. -> DELETED
+ *                       v                                        \.. -> MOVED
+ *                    the table that replaces it
+ *
+ * Why a reader may walk it.  Nothing in a table is ever reused: a slot changes
+ * at most twice (EMPTY to an entry, the entry to DUMMY), an entry's hash and key
+ * are written before its slot is published and never again, and a word that is
+ * DELETED or MOVED stays so.  A probe that passes a slot therefore never has to
+ * come back to it, and a key that is there throughout is found: its slot does
+ * not move within a table, and when the table is replaced its word says MOVED
+ * only after the next table holds it, index and all.  Key, value and table
+ * memory outlive the section (qsbr.h): what the table drops is retired.
+ *
+ * A slot also holds, above the bits that number the entry, the same bits of the
+ * hash's upper half (the tag), so that most collisions are told apart without a
+ * look at the entry.
+ *
+ * Guarantees that live here
+ *  K1  Reading takes no lock, is linearizable and never misses a key that was
+ *      there throughout.  Deletion makes the word DELETED and the slot a DUMMY
+ *      before the key is retired; a reader that meets a DELETED word goes on
+ *      probing (the key may have come back further on).  Nothing is reused, by
+ *      popitem neither.
+ *  K2  keytable_assign: a CAS on the word, from a live word only, in one section
+ *      with the look at `frozen`.  No lock.  For shared maps only (T1).
+ *  K3  Growing never loses a concurrent assignment: keys, hashes, words and index
+ *      of the new table are complete before the first MOVED; each word is CAS-ed
+ *      to MOVED in the old one and copied again where that fails; who meets MOVED
+ *      follows `next`.
+ *  K4  Inserting and deleting are atomic (the lock; one release store publishes);
+ *      keytable_len is exact.
+ *  K5  Entries are in insertion order, and copied in it.
+ *  K6  keytable_step: see there.
+ *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
+ *      grace period, no word changes.
+ *
+ * Locks and sections are the caller's, and so are references: words and keys are
+ * opaque here.  A match compares a key with an entry's and answers MISS, HIT,
+ * ERROR, or CHANGED (it had to leave the section or the lock to compare, and the
+ * table or the slot has changed meanwhile: start over).  It returns inside the
+ * section, or with the lock, that it was called in.
+ */
+#ifndef CONTAINERS_KEYTABLE_H
+#define CONTAINERS_KEYTABLE_H
+
+#include "base/qc_atomic.h"
+#include "base/qc_debug.h"
+#include "base/qc_lock.h"
+#include "containers/word.h"
+#include "heap/heap.h"
+#include "qsbr/qsbr.h"
+
+typedef struct {
+    uint64_t hash;          /* written once, before the slot */
+    qc_word key;            /* written once, before the slot */
+    _Atomic qc_word value;  /* live, then DELETED or MOVED for good */
+} keytable_entry;
+
+typedef struct keytable keytable;
+
+struct keytable {
+    heap_block block; /* H1 */
+    heap *heap;
+    size_t bytes;             /* of the whole block */
+    uint64_t id;              /* never reused, unlike the address */
+    _Atomic(keytable *) next; /* (map lock) before the first MOVED */
+    _Atomic uint32_t refs;    /* the map (until its retirement has run) and iterators */
+    _Atomic uint32_t used;    /* (map lock) entries written */
+    uint32_t mask;            /* slots - 1 */
+    uint32_t capacity;        /* entries there is room for: two thirds of the slots */
+    uint32_t last;            /* (map lock) no live entry at or after this one */
+    _Atomic uint32_t index[];
+};
+
+#define KEYTABLE_EMPTY UINT32_MAX
+#define KEYTABLE_DUMMY (UINT32_MAX - 1)
+#define KEYTABLE_MIN_SLOTS 8u
+#define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31)
+
+/* A pointer that readers follow: loaded by the accessors below only. */
+typedef struct {
+    _Atomic(keytable *) published;
+} keytable_ref;
+
+typedef struct {
+    keytable_ref table;
+    _Atomic uint64_t live;   /* (lock) keys */
+    _Atomic uint32_t frozen; /* (lock) K7: assignments go to the lock */
+    qc_lock lock;
+} keymap;
+
+typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
+typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e,
+                                          uint32_t slot);
+
+/* Where a key is (HIT), or where it would go (MISS: the empty slot). */
+typedef struct {
+    keytable *table;
+    keytable_entry *entry;
+    qc_word word; /* HIT: the live word that was seen */
+    uint32_t slot;
+} keytable_pos;
+
+/* ---- access to the table ---- */
+
+/* In a section.  acquire: partner is the release store in publish(); a reader
+ * of the pointer sees the complete table. */
+QC_INLINE keytable *
+keytable_in_section(keymap *map, const qsbr_record *rec)
+{
+    (void)rec;
+    qc_assert(qsbr_in_section(rec));
+    return qc_load_acquire(&map->table.published);
+}
+
+/* With the lock: nobody else publishes. */
+static inline keytable *
+keytable_locked(keymap *map)
+{
+    qc_assert(qc_lock_is_held(&map->lock));
+    return qc_load_relaxed(&map->table.published);
+}
+
+/* Nobody else has the map (construction, deallocation), or the interpreter has
+ * stopped the others (traversal). */
+static inline keytable *
+keytable_exclusive(keymap *map)
+{
+    return qc_load_relaxed(&map->table.published);
+}
+
+static inline keytable_entry *
+keytable_entries(keytable *t)
+{
+    return (keytable_entry *)(void *)(t->index + t->mask + 1);
+}
+
+/* ---- probing ---- */
+
+QC_INLINE uint32_t
+keytable_tag(const keytable *t, uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) & ~t->mask;
+}
+
+/* The open addressing sequence is dict's: the hash's other bits are worked in,
+ * so that keys which agree in the low bits part ways. */
+#define KEYTABLE_PERTURB_SHIFT 5
+#define keytable_next_slot(slot, perturb, mask)                                                    \
+    ((perturb) >>= KEYTABLE_PERTURB_SHIFT,                                                         \
+     (slot) = (uint32_t)((uint64_t)(slot) * 5 + (perturb) + 1) & (mask))
+
+/* One table.  In a section or under the lock; inline with its match. */
+QC_INLINE keytable_result
+keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+{
+    uint32_t mask = t->mask;
+    uint32_t tag = keytable_tag(t, hash);
+    uint64_t perturb = hash;
+    uint32_t slot = (uint32_t)hash & mask;
+    keytable_entry *entries = keytable_entries(t);
+    pos->table = t;
+    /* Ends: a table has fewer entries than slots. */
+    for (;; keytable_next_slot(slot, perturb, mask)) {
+        /* acquire: partner is the release store of the slot in keytable_insert;
+         * hash and key are there. */
+        uint32_t s = qc_load_acquire(&t->index[slot]);
+        if (s == KEYTABLE_EMPTY) {
+            pos->slot = slot;
+            return KEYTABLE_MISS;
+        }
+        if (((s ^ tag) & ~mask) != 0 || s == KEYTABLE_DUMMY)
+            continue;
+        keytable_entry *e = &entries[s & mask];
+        if (e->hash != hash)
+            continue;
+        keytable_result r = match(ctx, t, e, slot);
+        if (qc_likely(r == KEYTABLE_HIT)) {
+            /* acquire: partners are the releases by which words are stored; the
+             * object behind the word is complete, and with MOVED, `next`. */
+            qc_word word = qc_load_acquire(&e->value);
+            if (qc_unlikely(word == WORD_DELETED))
+                continue;
+            pos->entry = e;
+            pos->slot = slot;
+            pos->word = word;
+            return KEYTABLE_HIT;
+        }
+        if (qc_unlikely(r != KEYTABLE_MISS))
+            return r;
+    }
+}
+
+/* In a section: follows MOVED.  A table reached by `next` was still current when
+ * the section began, or came after, so it outlives the section too. */
+QC_INLINE keytable_result
+keytable_find(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+{
+    for (;;) {
+        keytable_result r = keytable_probe(t, hash, match, ctx, pos);
+        if (qc_likely(r != KEYTABLE_HIT || pos->word != WORD_MOVED))
+            return r;
+        t = qc_load_acquire(&t->next);
+    }
+}
+
+/* After a match left the section or the lock and came back: is what it compared
+ * with still what it was?  `id` was read before leaving; the table's memory may
+ * be another table's by now. */
+static inline bool
+keytable_unchanged(keytable *now, uint64_t id, uint32_t slot, uint32_t slot_value)
+{
+#ifdef QC_BREAK_COMPARE_BY_ADDRESS
+    (void)id;
+    return qc_load_acquire(&now->index[slot]) == slot_value;
+#else
+    return now->id == id && qc_load_acquire(&now->index[slot]) == slot_value;
+#endif
+}
+
+/* K2: in a section, with `expected` a live word seen there.  False: the word is
+ * another now, in *expected.  The caller has looked at `frozen` in this section
+ * (keytable_is_frozen).  release: partner is the acquire of readers' words. */
+QC_INLINE bool
+keytable_assign(keytable_entry *e, qc_word *expected, qc_word word)
+{
+    qc_assert(word_is_live(*expected));
+    qc_yield("assign");
+    return qc_cas_acq_rel(&e->value, expected, word);
+}
+
+/* In a section, before keytable_assign.  Partner: keytable_freeze. */
+QC_INLINE bool
+keytable_is_frozen(keymap *map)
+{
+    return qc_load_acquire(&map->frozen) != 0;
+}
+
+/* ---- with the lock ---- */
+
+/* 0 or more entries; false: no memory. */
+bool keytable_init(keymap *map, heap *h, uint64_t entries);
+
+/* One more entry fits afterwards.  It may have to replace the table: *old is then
+ * the old one, to be retired (or keytable_unref-ed if not `shared`); NULL
+ * otherwise.  False: no memory, nothing changed. */
+bool keytable_make_room(keymap *map, bool shared, keytable **old);
+
+/* A key that is not there, at a MISS's slot of the current table, or at any if
+ * the table was replaced since (slot = KEYTABLE_EMPTY).  There is room. */
+void keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot);
+
+/* Assigns; returns the word that was there. */
+qc_word keytable_exchange(keytable_entry *e, qc_word word);
+
+/* Deletes; returns the last word.  The key is in the entry, for the caller to
+ * retire. */
+qc_word keytable_delete(keymap *map, keytable_pos *pos);
+
+/* The entry that was inserted last, or false if there is none. */
+bool keytable_find_last(keymap *map, keytable_pos *pos);
+
+/* K7: raises the flag and waits for the assignments under way.  False: no grace
+ * period can be had; nothing is raised.  Only for shared maps: in others nobody
+ * assigns without the lock. */
+bool keytable_freeze(keymap *map, qsbr_domain *domain);
+void keytable_thaw(keymap *map);
+
+/* Puts an empty table (from keytable_new_empty) in place; returns the old one,
+ * whose live words and their keys are the caller's to drop, after the grace
+ * period if shared.  Frozen if shared. */
+keytable *keytable_new_empty(heap *h);
+keytable *keytable_swap(keymap *map, keytable *empty);
+
+/* ---- tables ---- */
+
+/* The map's reference is dropped by the table's retirement, an iterator's when
+ * it is done: whoever is last frees. */
+void keytable_unref(keytable *t);
+
+/* K4: takes the lock if it finds it held: an operation under way may have
+ * published its change and not yet its count. */
+uint64_t keytable_len(keymap *map);
+
+/* ---- iteration (K6) ---- */
+
+/* Never raises because of other threads, never repeats an entry, always ends.
+ * A cursor pins its table's memory and sees the entries there were at the start.
+ * While the table is current it reads there.  After it was replaced the keys and
+ * values of its entries may be gone: of each entry that was live then it uses
+ * hash and key address only, finds them by identity in the current table, and
+ * touches only what it finds there. */
+typedef struct {
+    keytable *table; /* pinned */
+    uint32_t at, end;
+} keytable_cursor;
+
+typedef enum { KEYTABLE_END, KEYTABLE_ITEM, KEYTABLE_AGAIN } keytable_stepped;
+
+/* In a section: pins the current table. */
+void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec);
+/* In a section: one step.  ITEM: key and word, valid in this section.  AGAIN: a
+ * bounded number of entries was passed without finding one (Q2): leave the
+ * section and come again. */
+keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
+                               qc_word *key, qc_word *word);
+
+/* ---- debug ---- */
+
+#ifdef QC_DEBUG
+/* Aborts unless the table is as it should be; with the lock. */
+void keytable_check(keymap *map);
+#else
+#define keytable_check(map) ((void)0)
+#endif
+
+#endif

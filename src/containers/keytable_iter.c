@@ -1,0 +1,62 @@
+#include "containers/keytable.h"
+
+/* How many entries a step passes at most in one section (Q2). */
+#define STEP_ENTRIES 256
+
+static void
+pin(keytable *t)
+{
+    /* The map's own reference is dropped after a grace period, and the caller is
+     * in a section that found the table: it is not 0. */
+    qc_add_relaxed(&t->refs, 1u);
+}
+
+void
+keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec)
+{
+    c->table = keytable_in_section(map, rec);
+    pin(c->table);
+    c->at = 0;
+    /* acquire: partner is the release in keytable_insert. */
+    c->end = qc_load_acquire(&c->table->used);
+}
+
+/* By identity: the context is the key's word. */
+static keytable_result
+same_key(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    (void)t;
+    (void)slot;
+    return e->key == *(qc_word *)ctx ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+
+keytable_stepped
+keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *key,
+              qc_word *word)
+{
+    keytable *t = c->table;
+    keytable_entry *entries = keytable_entries(t);
+    for (int n = 0; n < STEP_ENTRIES && c->at < c->end; n++) {
+        keytable_entry *e = &entries[c->at++];
+        /* The table is looked up before the word is read: while it is current,
+         * in this section, what the word refers to is not dropped. */
+        keytable *current = keytable_in_section(map, rec);
+        qc_word w = qc_load_acquire(&e->value);
+        if (w == WORD_DELETED)
+            continue;
+        if (current == t && w != WORD_MOVED) {
+            *key = e->key;
+            *word = w;
+            return KEYTABLE_ITEM;
+        }
+        /* Replaced, or being replaced at this moment: the key by its address. */
+        keytable_pos pos;
+        qc_word address = e->key;
+        if (keytable_find(current, e->hash, same_key, &address, &pos) == KEYTABLE_HIT) {
+            *key = pos.entry->key;
+            *word = pos.word;
+            return KEYTABLE_ITEM;
+        }
+    }
+    return c->at < c->end ? KEYTABLE_AGAIN : KEYTABLE_END;
+}
