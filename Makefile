@@ -1,5 +1,6 @@
 # make demo    make .venv, install, run the demo; ARGS="--threads 4 FOLDER" goes to it
-# make test    all tests with $(PYTHON) and every other supported interpreter found
+# make test    all tests with $(PYTHON) and every other supported interpreter found;
+#              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
 # make bench   the read-scaling comparison           make stress   race tests for $(MINUTES)
 # make clean   remove what the others made
@@ -7,6 +8,7 @@
 PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
+ONLY ?=
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
@@ -18,7 +20,7 @@ demo:
 	@.venv/bin/python -m qsbrcontainers $(ARGS)
 
 test:
-	@$(PYTHON) tests/run_all.py $(ARGS)
+	@$(PYTHON) tests/run_all.py $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 stress:
 	@$(PYTHON) tests/stress.py $(MINUTES) $(ARGS)

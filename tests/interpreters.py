@@ -81,10 +81,9 @@ def _candidates() -> list[str]:
     for root in _pyenv_roots():
         # 3.13.10 before 3.13.9; 3.14.0t beside 3.14.0. python3 is there in each of them.
         versions = sorted(root.glob("versions/3.*"), key=_version_key, reverse=True)
-        found += [str(v / "bin" / "python3") for v in versions if (v / "bin" / "python3").exists()]
-    # Debian's own python3 may be the one that is complete where another stands before it.
-    found += [path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(path).exists()]
-    return found
+        found += [str(version / "bin" / "python3") for version in versions]
+    # The system's own may be complete where another that stands before it is not.
+    return [*found, "/usr/local/bin/python3", "/usr/bin/python3"]
 
 
 def _pyenv_roots() -> list[Path]:

@@ -1,0 +1,28 @@
+"""Says what is tested, and refuses to go on where it would not be what it seems."""
+
+import platform
+import sys
+import sysconfig
+
+import pytest
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def gil():
+    return "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
+
+
+def pytest_report_header(config):
+    build = "free-threaded" if FREE_THREADED else "GIL"
+    before = gil()
+    line = f"CPython {platform.python_version()}, {build} build, GIL {before}"
+    try:
+        import qsbrcontainers
+    except ImportError as error:
+        # tests/test_structure.py needs no build; everything else says the same when collected.
+        return f"{line}; qsbrcontainers is not installed: {error}"
+    if gil() != before:
+        raise pytest.UsageError("Importing qsbrcontainers has turned the GIL on.")
+    barrier = qsbrcontainers.stats().get("barrier", "unknown")
+    return f"qsbrcontainers {qsbrcontainers.__version__}, {barrier} barrier; {line}"

@@ -1,0 +1,125 @@
+"""`make test`: the whole suite with the default interpreter, and with every other one found.
+
+    python tests/run_all.py [--only NAME,NAME] [PYTEST_ARGUMENT...]
+
+The default interpreter is the one that runs this. Each has a virtual environment,
+.venv-NAME, that lives on between runs; two of them are tested at a time. What does not
+depend on the interpreter (the C programs, the structure of the sources) is tested by
+the default one alone. The outputs are in build/test-results; the closing summary is
+pytest's own, over the tests of all of them (tests/replay.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import interpreters
+import venvs
+
+RESULTS = venvs.ROOT / "build" / "test-results"
+ONCE = ["tests/engine", "tests/test_structure.py"]
+AT_ONCE = 2
+LIMIT = 30 * 60  # seconds for one interpreter's suite: a hang is a failure, not a wait
+
+
+def main(arguments: list[str]) -> int:
+    only: list[str] = []
+    if arguments[:1] == ["--only"]:
+        only, arguments = arguments[1].replace(",", " ").split(), arguments[2:]
+    default = interpreters.probe(sys.executable)
+    if default is None or not default.supported:
+        sys.exit("make test needs CPython 3.11 to 3.15: choose one with PYTHON=...")
+    found = [default] + [i for i in interpreters.find_all() if i.name != default.name]
+    chosen = [i for i in found if not only or i.name in only]
+    for name in set(only) - {i.name for i in found}:
+        sys.exit(f"There is no interpreter {name} on this machine.")
+    for i in [i for i in chosen if i.lacks]:
+        say(f"{i.name:6} left out: {i.path} has no {i.lacks}")
+    usable = [i for i in chosen if not i.lacks]
+    if not usable:
+        sys.exit("No interpreter here can make virtual environments and build extensions.")
+    say("Testing with " + ", ".join(i.name for i in usable))
+
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        # The first one tests what is tested once.
+        jobs = [pool.submit(run, i, arguments, i is usable[0]) for i in usable]
+        for job in jobs:
+            job.result()
+    if not any(i.free_threaded for i in usable):
+        say("!" * 20 + " NO FREE-THREADED INTERPRETER TOOK PART IN THESE TESTS " + "!" * 20)
+    return replay(usable[0])
+
+
+def run(interpreter: interpreters.Interpreter, arguments: list[str], once: bool) -> None:
+    """One interpreter's suite; what becomes of it is in the results folder."""
+    name = interpreter.name
+    log = RESULTS / f"{name}.log"
+    result = RESULTS / f"{name}.xml"
+    began = time.monotonic()
+    try:
+        python = venvs.ensure(venvs.ROOT / f".venv-{name}", "test,demo", interpreter.path)
+    except subprocess.CalledProcessError as error:
+        say(f"{name:6} COULD NOT BE SET UP")
+        write_failure(result, "setup", f"{error}; see above for what it printed.")
+        return
+    say(f"{name:6} installed after {time.monotonic() - began:.0f} s, tests begin")
+    command = [str(python), "-m", "pytest", f"--junitxml={result}", *arguments]
+    command += [] if once else [f"--ignore={path}" for path in ONCE]
+    environment = dict(os.environ)
+    # Free-threaded means without the GIL, whatever the caller's shell says.
+    environment.pop("PYTHON_GIL", None)
+    with log.open("w") as out:
+        try:
+            status: int | str = subprocess.run(
+                command, cwd=venvs.ROOT, env=environment, stdout=out, stderr=out, timeout=LIMIT
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = f"none after {LIMIT} s"
+    lines = log.read_text(errors="replace").rstrip().splitlines()
+    say(f"{name:6} {lines[-1] if lines else 'no output'}")
+    if not result.exists() or (status != 0 and not has_failures(result)):
+        write_failure(result, f"exit-status-{status}", "\n".join(lines[-100:]))
+
+
+def has_failures(result: Path) -> bool:
+    cases = ElementTree.parse(result).getroot().iter("testcase")
+    return any(outcome.tag in ("failure", "error") for case in cases for outcome in case)
+
+
+def write_failure(result: Path, name: str, text: str) -> None:
+    """A run that did not come to its end counts as one test that failed."""
+    suite = ElementTree.Element("testsuite")
+    case = ElementTree.SubElement(suite, "testcase", classname="the-whole-suite", name=name)
+    printable = "".join(c for c in text if c >= " " or c in "\n\t")
+    ElementTree.SubElement(case, "failure").text = printable
+    ElementTree.ElementTree(suite).write(result)
+
+
+def replay(interpreter: interpreters.Interpreter) -> int:
+    """One pytest run over all results: its closing line is the last one of `make test`."""
+    say("\nAll tests of all interpreters, reported together:")
+    # Plain arguments keep the project's settings and conftest.py files out of it.
+    python = venvs.ROOT / f".venv-{interpreter.name}" / "bin" / "python"
+    if not python.exists():
+        return 1
+    isolated = ["-c", os.devnull, f"--rootdir={RESULTS}", "--noconftest", "-p", "no:cacheprovider"]
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parent))
+    command = [str(python), "-m", "pytest", "-p", "replay", "--no-header", "-rfE", *isolated]
+    return subprocess.run([*command, str(RESULTS)], cwd=RESULTS, env=environment).returncode
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
