@@ -1,0 +1,93 @@
+"""What the benchmarks share: options, progress, goals, the JSON file.
+
+The measuring itself (fresh processes in turn, threads that start together, medians) is in
+``qsbrcontainers._demo_measure``, since the demo of an installed package needs it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from qsbrcontainers import stats
+from qsbrcontainers._demo_measure import Spread, cores, gil_enabled, interpreter, table
+from qsbrcontainers._demo_report import progress
+
+__all__ = [
+    "Goal",
+    "Spread",
+    "gil_enabled",
+    "header",
+    "make_parser",
+    "progress",
+    "save",
+    "show_goals",
+    "table",
+]
+
+
+def make_parser(description: str, rounds: int = 5) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="times that every case is measured, in turn"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write every single figure to FILE")
+    return parser
+
+
+def machine() -> dict:
+    """Where the figures come from."""
+    engine = stats()
+    return {
+        "interpreter": interpreter(),
+        "gil": gil_enabled(),
+        "cores": cores(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "barrier": engine["barrier"],
+        "numbers": engine["numbers"],
+    }
+
+
+def header() -> str:
+    """The same in a line."""
+    here = machine()
+    return (
+        f"{here['interpreter']}, {here['cores']} cores, {here['system']} {here['machine']}, "
+        f"barrier: {here['barrier']}, numbers: {here['numbers']}"
+    )
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio that has to reach a limit in the median of the rounds."""
+
+    name: str
+    at_least: float
+    measured: Spread
+
+    @property
+    def reached(self) -> bool:
+        return self.measured.median >= self.at_least
+
+
+def show_goals(goals: Iterable[Goal]) -> str:
+    """A table of the goals and what became of them."""
+    rows = [["goal", "at least", "measured (lowest to highest round)", ""]]
+    for goal in goals:
+        verdict = "reached" if goal.reached else "NOT REACHED"
+        rows.append([goal.name, f"{goal.at_least:.1f} x", f"{goal.measured:.2f}", verdict])
+    return table(rows)
+
+
+def save(path: str, results: Sequence[dict], goals: Iterable[Goal] = ()) -> None:
+    """Write everything to *path*."""
+    goals = [asdict(goal) | {"reached": goal.reached} for goal in goals]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(machine() | {"results": results, "goals": goals}, file, indent=2)
