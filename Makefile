@@ -15,9 +15,10 @@ C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
 .PHONY: demo test lint format bench stress clean
 
+# -P: not the sources in this folder, which are without the extension.
 demo:
 	@$(PYTHON) tests/venvs.py .venv demo $(PYTHON)
-	@.venv/bin/python -m qsbrcontainers $(ARGS)
+	@.venv/bin/python -P -m qsbrcontainers $(ARGS)
 
 test:
 	@$(PYTHON) tests/run_all.py $(if $(ONLY),--only "$(ONLY)") $(ARGS)

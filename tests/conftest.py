@@ -1,10 +1,18 @@
-"""Says what is tested, and refuses to go on where it would not be what it seems."""
+"""Sees to it that the installed package is tested, and says what it is."""
 
+import os
 import platform
 import sys
 import sysconfig
+from pathlib import Path
 
 import pytest
+
+# `python -m pytest` puts the current folder first on the path, where the package's sources
+# are without the extension; so does every interpreter that a test starts.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+os.environ["PYTHONSAFEPATH"] = "1"
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 

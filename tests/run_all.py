@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
             job.result()
     if not any(i.free_threaded for i in usable):
         say("!" * 20 + " NO FREE-THREADED INTERPRETER TOOK PART IN THESE TESTS " + "!" * 20)
-    return replay(usable[0])
+    return replay()
 
 
 def run(interpreter: interpreters.Interpreter, arguments: list[str], once: bool) -> None:
@@ -104,17 +104,18 @@ def write_failure(result: Path, name: str, text: str) -> None:
     ElementTree.ElementTree(suite).write(result)
 
 
-def replay(interpreter: interpreters.Interpreter) -> int:
+def replay() -> int:
     """One pytest run over all results: its closing line is the last one of `make test`."""
-    say("\nAll tests of all interpreters, reported together:")
-    # Plain arguments keep the project's settings and conftest.py files out of it.
-    python = venvs.ROOT / f".venv-{interpreter.name}" / "bin" / "python"
-    if not python.exists():
+    pytests = sorted(venvs.ROOT.glob(".venv-*/bin/pytest"))
+    if not pytests:
+        say("FAILED: no interpreter could be set up for testing.")
         return 1
+    say("\nAll tests of all interpreters, reported together:")
+    # Neither the project's settings nor its conftest.py files have a part in this.
     isolated = ["-c", os.devnull, f"--rootdir={RESULTS}", "--noconftest", "-p", "no:cacheprovider"]
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parent))
-    command = [str(python), "-m", "pytest", "-p", "replay", "--no-header", "-rfE", *isolated]
-    return subprocess.run([*command, str(RESULTS)], cwd=RESULTS, env=environment).returncode
+    command = [str(pytests[0]), "-p", "replay", "--no-header", "-rfE", *isolated, str(RESULTS)]
+    return subprocess.run(command, cwd=RESULTS, env=environment).returncode
 
 
 def say(line: str) -> None:
