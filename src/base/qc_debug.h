@@ -46,6 +46,8 @@ qc_poison(void *p, size_t n)
 {
 #ifdef QC_DEBUG
     memset(p, QC_POISON, n);
+    /* free() follows: without this the compiler leaves the dead stores out. */
+    __asm__ volatile("" : : "r"(p) : "memory");
 #else
     (void)p;
     (void)n;

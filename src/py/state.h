@@ -4,6 +4,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include "base/qc_lock.h"
 #include "heap/heap.h"
@@ -18,7 +19,9 @@ typedef struct qc_state {
     PyTypeObject *list_type;
     PyTypeObject *list_iter_type;
     PyTypeObject *creator_type;
-    qc_lock waits_lock; /* of who waits for whom in get_or_create (K10) */
+    qc_lock waits_lock;       /* of who waits for whom in get_or_create (K10) */
+    struct creation_wait *waits; /* (waits_lock) */
+    uint64_t waits_generation;   /* (waits_lock) of the fork that `waits` is from */
 } qc_state;
 
 extern struct PyModuleDef qc_module;
@@ -34,6 +37,7 @@ qc_state_of_type(PyTypeObject *type)
 /* Each adds its types to the module: 0, or -1 with an exception. */
 int qc_dict_register(PyObject *module, qc_state *state);
 int qc_dict_views_register(PyObject *module, qc_state *state);
+int qc_dict_atomic_register(PyObject *module, qc_state *state);
 int qc_list_register(PyObject *module, qc_state *state);
 
 #endif

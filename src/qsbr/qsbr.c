@@ -16,6 +16,7 @@ struct qsbr_chunk {
 
 qsbr_domain qsbr_process = {.wr_seq = QSBR_START, .rd_seq = QSBR_START, .id = 1, .refs = 1};
 QSBR_TLS qsbr_record *qsbr_self;
+uint64_t qsbr_fork_generation = 0;
 
 static QSBR_TLS qsbr_record *thread_records; /* of all domains */
 static pthread_key_t thread_key;             /* its destructor ends the thread's records */
@@ -83,22 +84,11 @@ record_unref(qsbr_record *rec)
     domain_unref(domain);
 }
 
-qsbr_record *
-qsbr_find(qsbr_domain *domain)
-{
-    if (domain == &qsbr_process)
-        return qsbr_self;
-    /* A record of a domain that is gone is still on the list, and keeps that
-     * domain's memory: no new domain can have its address. */
-    for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
-        if (rec->domain == domain)
-            return qc_load_acquire(&rec->registered) ? rec : NULL;
-    return NULL;
-}
-
-/* The record this thread had in `domain` before it unregistered, or NULL. */
+/* The record this thread has or had in `domain`, or NULL.  (A record of a domain
+ * that is gone is still on the list and keeps that domain's memory: no new domain
+ * can have its address.) */
 static qsbr_record *
-find_unregistered(qsbr_domain *domain)
+find_any(qsbr_domain *domain)
 {
     for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
         if (rec->domain == domain)
@@ -107,45 +97,66 @@ find_unregistered(qsbr_domain *domain)
 }
 
 qsbr_record *
-qsbr_register(qsbr_domain *domain)
+qsbr_find(qsbr_domain *domain)
 {
-    qsbr_record *rec = qsbr_find(domain);
-    if (rec != NULL)
-        return rec;
-    qsbr_record *old = find_unregistered(domain);
+    if (domain == &qsbr_process)
+        return qsbr_self;
+    qsbr_record *rec = find_any(domain);
+    return rec != NULL && qc_load_acquire(&rec->registered) ? rec : NULL;
+}
+
+/* A record for the registry's list: this thread's old one, or one from the chunks. */
+static qsbr_record *
+register_record(qsbr_domain *domain, qsbr_record *old)
+{
     qc_lock_acquire(&domain->lock);
-    rec = old != NULL ? old : take_record(domain);
+    qsbr_record *rec = old != NULL ? old : take_record(domain);
     if (rec != NULL) {
-        qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+        /* `seq` is OFFLINE already and is left alone: a relaxed store would end
+         * the release sequence of the last owner's exit. */
+        qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
         qc_store_relaxed(&rec->asked, 0u);
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
+        rec->tenure += old == NULL;
         rec->nesting = 0;
         rec->look_in = QSBR_LOOK_EVERY;
         qc_store_release(&rec->registered, 1u);
         qc_add_acq_rel(&domain->registered, 1u);
     }
     qc_lock_release(&domain->lock);
-    if (rec == NULL)
-        return NULL;
     /* A poll leaves the heavy barrier out where no other record exists.
      * Partner: the fence before that look in qsbr_poll.  Either it sees this
      * record, or this thread's sections see the unlink that it polls for. */
     qc_fence_seq_cst();
-    if (old != NULL)
+    return rec;
+}
+
+qsbr_record *
+qsbr_register(qsbr_domain *domain)
+{
+    qsbr_record *rec = qsbr_find(domain);
+    if (rec != NULL)
         return rec;
-    qc_add_acq_rel(&domain->refs, 1u);
-    if (thread_records == NULL)
-        pthread_setspecific(thread_key, &thread_records);
-    rec->thread_next = thread_records;
-    thread_records = rec;
+    qsbr_record *old = find_any(domain);
+    rec = register_record(domain, old);
+    if (rec == NULL)
+        return NULL;
+    if (old == NULL) {
+        qc_add_acq_rel(&domain->refs, 1u);
+        if (thread_records == NULL)
+            pthread_setspecific(thread_key, &thread_records);
+        rec->thread_next = thread_records;
+        thread_records = rec;
+    }
+    if (domain == &qsbr_process)
+        qsbr_self = rec;
     return rec;
 }
 
 qsbr_record *
 qsbr_register_process(void)
 {
-    qsbr_self = qsbr_register(&qsbr_process);
-    return qsbr_self;
+    return qsbr_register(&qsbr_process);
 }
 
 void
@@ -217,23 +228,21 @@ scan(qsbr_domain *domain, uint64_t seq)
     return lowest;
 }
 
-bool
-qsbr_poll(qsbr_domain *domain, uint64_t goal)
+/* The first half of a poll: *seq is loaded, then everybody's enter stores are
+ * made visible.  False: they cannot be. */
+static bool
+look(qsbr_domain *domain, uint64_t *seq)
 {
-    if (qsbr_goal_reached(domain, goal))
-        return true;
-    qc_add_relaxed(&domain->polls, 1u);
-    if (qc_load_relaxed(&domain->broken) != 0)
-        return false;
     qsbr_record *self = qsbr_find(domain);
     qc_assert(self == NULL || !qsbr_in_section(self)); /* Q2 */
-
+    if (qc_load_relaxed(&domain->broken) != 0)
+        return false;
     /* The load comes first: only goals up to it can be said to be reached (see
      * "two orders" in the header). */
 #ifndef QC_BREAK_LOAD_AFTER_BARRIER
-    uint64_t seq = qc_load_acquire(&domain->wr_seq);
+    *seq = qc_load_acquire(&domain->wr_seq);
 #endif
-    /* Partner: the fence in qsbr_register.  That other records *look* offline
+    /* Partner: the fence in register_record.  That other records *look* offline
      * proves nothing, only that none exists does. */
     qc_fence_seq_cst();
     if (qc_load_acquire(&domain->registered) > (self != NULL ? 1u : 0u)) {
@@ -246,8 +255,16 @@ qsbr_poll(qsbr_domain *domain, uint64_t goal)
 #endif
     }
 #ifdef QC_BREAK_LOAD_AFTER_BARRIER
-    uint64_t seq = qc_load_acquire(&domain->wr_seq);
+    *seq = qc_load_acquire(&domain->wr_seq);
 #endif
+    return true;
+}
+
+/* The second half: what the records say, for goals up to `seq`. */
+static bool
+scan_for(qsbr_domain *domain, uint64_t seq, uint64_t goal)
+{
+    qc_add_relaxed(&domain->polls, 1u);
     uint64_t lowest = scan(domain, seq);
     uint64_t known = qc_load_acquire(&domain->rd_seq);
     /* Only ever raised.  release: partner is qsbr_goal_reached. */
@@ -257,13 +274,26 @@ qsbr_poll(qsbr_domain *domain, uint64_t goal)
 }
 
 bool
+qsbr_poll(qsbr_domain *domain, uint64_t goal)
+{
+    uint64_t seq;
+    if (qsbr_goal_reached(domain, goal))
+        return true;
+    return look(domain, &seq) && scan_for(domain, seq, goal);
+}
+
+bool
 qsbr_wait(qsbr_domain *domain, uint64_t goal)
 {
-    while (!qsbr_poll(domain, goal)) {
-        if (qc_load_relaxed(&domain->broken) != 0)
-            return false;
+    uint64_t seq;
+    if (qsbr_goal_reached(domain, goal))
+        return true;
+    if (!look(domain, &seq))
+        return false;
+    /* One barrier is enough: the sections that began before it are visible from
+     * here on, and later ones cannot reach what was unlinked. */
+    while (!scan_for(domain, seq, goal))
         sched_yield();
-    }
     return true;
 }
 
@@ -307,28 +337,39 @@ qsbr_domain_release(qsbr_domain *domain)
  * threads that are gone go back to their chunks, whatever they were doing, and
  * the locks that they may have held are new.  Plain C only (Q10). */
 static void
+forget_others(qsbr_domain *d, qsbr_record *mine)
+{
+    d->free = NULL;
+    for (struct qsbr_chunk *c = qc_load_relaxed(&d->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < CHUNK_RECORDS; i++) {
+            qsbr_record *rec = &c->records[i];
+            if (rec == mine)
+                continue;
+            if (qc_load_relaxed(&rec->refs) != 0)
+                qc_sub_relaxed(&d->refs, 1u);
+            qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+            qc_store_relaxed(&rec->refs, 0u);
+            qc_store_relaxed(&rec->registered, 0u);
+            rec->free_next = d->free;
+            d->free = rec;
+        }
+    }
+}
+
+static void
 after_fork_in_child(void)
 {
+    qsbr_fork_generation++;
     qc_lock_init(&list_lock);
-    for (qsbr_domain *d = all_domains; d != NULL; d = d->all_next) {
+    for (qsbr_domain *d = all_domains, *prev = NULL; d != NULL; prev = d, d = d->all_next) {
+        d->all_prev = prev; /* the fork may have come between two links */
         qc_lock_init(&d->lock);
-        qsbr_record *mine = qsbr_find(d);
-        d->free = NULL;
-        for (struct qsbr_chunk *c = qc_load_relaxed(&d->chunks); c != NULL; c = c->next) {
-            for (int i = 0; i < CHUNK_RECORDS; i++) {
-                qsbr_record *rec = &c->records[i];
-                if (rec == mine)
-                    continue;
-                if (qc_load_relaxed(&rec->refs) != 0)
-                    qc_sub_relaxed(&d->refs, 1u);
-                qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
-                qc_store_relaxed(&rec->refs, 0u);
-                qc_store_relaxed(&rec->registered, 0u);
-                rec->free_next = d->free;
-                d->free = rec;
-            }
-        }
-        qc_store_relaxed(&d->registered, mine != NULL ? 1u : 0u);
+        qsbr_record *mine = find_any(d);
+        forget_others(d, mine);
+        uint32_t registered = mine != NULL && qc_load_relaxed(&mine->registered);
+        if (mine != NULL)
+            qc_store_relaxed(&mine->refs, registered + 1u);
+        qc_store_relaxed(&d->registered, registered);
     }
 }
 

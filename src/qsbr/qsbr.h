@@ -94,6 +94,7 @@ struct qsbr_record {
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
     _Atomic uint32_t registered;                  /* (registry lock to write) */
+    uint64_t tenure;                              /* how many threads had it so far */
     qsbr_record *free_next;                       /* (registry lock) */
     qsbr_record *thread_next;                     /* (owner) the thread's other domains */
 };
@@ -123,6 +124,9 @@ struct qsbr_domain {
 #define QSBR_TLS _Thread_local
 #endif
 extern qsbr_domain qsbr_process;
+/* Raised in the child of each fork, when one thread is left: what was noted under
+ * another generation may belong to threads that are gone. */
+extern uint64_t qsbr_fork_generation;
 extern QSBR_TLS qsbr_record *qsbr_self;
 
 /* Once a process, before anything else here; false: no TLS key to be had. */

@@ -84,8 +84,9 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
         qc_store_release(&queue->locals, l);
     }
     qc_lock_release(&queue->lock);
-    if (l != NULL) {
-        /* What a thread that is gone was in the middle of is not going on. */
+    if (l != NULL && l->tenure != rec->tenure) {
+        /* What the thread before was in the middle of is not going on. */
+        l->tenure = rec->tenure;
         l->processing = l->tell = false;
     }
     return l;
@@ -126,14 +127,27 @@ close_batch(retire_local *local, retire_batch *batch)
     local->tell = true;
 }
 
+/* The open batch, out of everybody's reach.  acquire: partner is the release
+ * store in reopen. */
+static retire_batch *
+take_open(retire_local *local)
+{
+    retire_batch *batch = NULL;
+    if (qc_load_relaxed(&local->open) != NULL)
+        batch = qc_exchange_acq_rel(&local->open, NULL);
+    if (batch != NULL) {
+        qc_sub_relaxed(&local->open_bytes, batch->bytes);
+        qc_sub_relaxed(&local->open_items, batch->n);
+    }
+    return batch;
+}
+
 bool
 retire_reserve(retire_local *local, unsigned n)
 {
     qc_assert(local->taken == NULL);
     qc_assert(n <= RETIRE_BATCH_ITEMS);
-    /* acquire: partner is the release store in retire_commit (another thread
-     * may have put a batch there before this one got the record). */
-    retire_batch *batch = qc_exchange_acquire(&local->open, NULL);
+    retire_batch *batch = take_open(local);
     if (batch != NULL && batch->n + n > RETIRE_BATCH_ITEMS) {
         close_batch(local, batch);
         batch = NULL;
@@ -191,8 +205,8 @@ retire_ref(retire_local *local, retire_fn fn, uint64_t arg)
 static void
 reopen(retire_local *local, retire_batch *batch)
 {
-    qc_store_relaxed(&local->open_bytes, batch->bytes);
-    qc_store_relaxed(&local->open_items, batch->n);
+    qc_add_relaxed(&local->open_bytes, batch->bytes);
+    qc_add_relaxed(&local->open_items, batch->n);
     /* release: partner is the exchange by which the batch is taken. */
     qc_store_release(&local->open, batch);
     /* Only the owner writes `since`, after the batch: one that looks old to
@@ -214,8 +228,6 @@ retire_commit(retire_local *local)
     }
     else if (batch->blocks >= RETIRE_MAX_BLOCKS || batch->bytes >= RETIRE_MAX_BYTES ||
              batch->n == RETIRE_BATCH_ITEMS) {
-        qc_store_relaxed(&local->open_bytes, 0u);
-        qc_store_relaxed(&local->open_items, 0u);
         close_batch(local, batch);
     }
     else {
@@ -256,14 +268,9 @@ run_batch(retire_local *local, retire_batch *batch)
 static void
 take_over(retire_local *local, retire_local *other)
 {
-    retire_batch *batch = NULL;
-    if (qc_load_relaxed(&other->open) != NULL)
-        batch = qc_exchange_acq_rel(&other->open, NULL);
-    if (batch != NULL) {
-        qc_store_relaxed(&other->open_bytes, 0u);
-        qc_store_relaxed(&other->open_items, 0u);
+    retire_batch *batch = take_open(other);
+    if (batch != NULL)
         close_batch(local, batch);
-    }
     if (other == local || qc_load_relaxed(&other->closed) == NULL)
         return;
     batch = qc_exchange_acq_rel(&other->closed, NULL);

@@ -59,10 +59,11 @@ struct retire_local {
     _Atomic(retire_batch *) open;   /* owner: exchange out, store back; others: exchange */
     _Atomic(retire_batch *) closed; /* newest first; push by CAS, take by exchange */
     _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
-    _Atomic uint64_t open_bytes, open_items; /* what `open` holds; approximate, for stats */
+    _Atomic uint64_t open_bytes, open_items; /* what `open` holds */
     retire_batch *taken;                     /* (owner) between reserve and commit */
     retire_batch *spare;                     /* (owner) an empty batch for the next reserve */
     qsbr_record *rec;                        /* the thread is whoever has this record now */
+    uint64_t tenure;                         /* of that record, when `processing` was set */
     retire_queue *queue;
     retire_local *next; /* written once */
     bool fresh;         /* (owner) `taken` was not open before */

@@ -1,0 +1,302 @@
+/* The pointer array: a list of words that is read without a lock.
+ *
+ *   ptrarray_root.published --> +---------------------------+---------------------+
+ *                               | capacity, size, changes   | words[capacity]     |
+ *                               +---------------------------+---------------------+
+ *     append in place              (2) size, (3) changes       (1) word
+ *     pop in place                 (1) size, (2) changes           the word stays
+ *     no room, clear            a new, complete array, and one store of the pointer;
+ *                               the old one stays as it was, and is retired
+ *
+ * Why a reader may walk it.  An array never moves and never shrinks, and its
+ * memory outlives the section (qsbr.h): whatever index a reader has found below
+ * the size stays an address it may load from.  Whether the word it loads there
+ * was in the list, and not yet or no longer, is what the second look at the size
+ * is for:
+ *
+ *   - A pop lowers the size and leaves the word.  A reader that found the index
+ *     covered before that took its section before that, and the word's reference
+ *     waits for it: the list's own is retired after the unlink, which is the
+ *     store of the lower size.
+ *   - The next append writes the popped slot before it raises the size.  A reader
+ *     that found the index covered long ago may load that word early.  It
+ *     acquires the word, so it sees the pop that came before it, and the second
+ *     look says "not covered", or the append's own size if that is there: in the
+ *     first case the list was too short at that moment and IndexError is right,
+ *     in the second the word is in the list.
+ *
+ * So reading by index takes two looks and no retry: it is wait-free.  An array
+ * that was replaced meanwhile is frozen as of the replacement, which came after
+ * the reader's load of the pointer: what it says was true during the operation.
+ *
+ * A negative index asks for the size and the word of one moment.  `changes` is
+ * raised after each change of the size; between two raises there is just one such
+ * change.  A reader that found the same count before and after, and the same size
+ * twice in between, knows that there was none.  If not, it starts over, in a
+ * section of its own, so that nobody's memory waits for its luck (Q2).
+ *
+ * Guarantees that live here
+ *  A1  l[i], len(l) and iteration take no lock, are linearizable and never out of
+ *      bounds: ptrarray_get loads the size again after the word and answers by
+ *      it; ptrarray_get_from_end answers CHANGED, start over, if the count of
+ *      changes moved.
+ *  A2  append and pop() work in place where there is room; pop lowers the size
+ *      before it takes the word; extend appears at once (one store of the size,
+ *      or of the pointer).
+ *  A3  What shifts elements builds a new array and publishes it (ptrarray_bigger,
+ *      ptrarray_publish), so that no reader sees a half-shifted list; an unshared
+ *      list may do it in place.
+ *  A4  Nothing stored is lost: all that write have the lock, and the old array's
+ *      words cannot change between their copying and the publication.
+ *  A5  What reads several elements sees one moment: it has the lock
+ *      (ptrarray_moment), and works on its own copy afterwards.
+ *  A6  8 bytes an element, and 40 an array; growth leaves at most an eighth free
+ *      beyond 512 bytes.
+ *
+ * Sections, locks and references are the caller's: words are opaque here.
+ */
+#ifndef CONTAINERS_PTRARRAY_H
+#define CONTAINERS_PTRARRAY_H
+
+#include "base/qc_atomic.h"
+#include "base/qc_debug.h"
+#include "base/qc_lock.h"
+#include "containers/word.h"
+#include "heap/heap.h"
+#include "qsbr/qsbr.h"
+
+typedef struct ptrarray ptrarray;
+
+struct ptrarray {
+    heap_block block; /* H1 */
+    heap *heap;
+    size_t capacity;
+    _Atomic size_t size;      /* (lock) */
+    _Atomic uint64_t changes; /* (lock) of the size, in this array */
+    _Atomic qc_word words[];  /* below size: live; above: stale, and nobody's */
+};
+
+/* A pointer that readers follow, loaded by the accessors below only, with the
+ * lock of those who write. */
+typedef struct {
+    _Atomic(ptrarray *) published;
+    qc_lock lock;
+} ptrarray_root;
+
+typedef enum {
+    PTRARRAY_HIT,
+    PTRARRAY_OUT,     /* there was a moment when the index was out of range */
+    PTRARRAY_CHANGED, /* leave the section and start over */
+} ptrarray_result;
+
+/* What an empty list has: no room, and nobody's memory.  Never written. */
+extern ptrarray ptrarray_none;
+
+static inline void
+ptrarray_init(ptrarray_root *root)
+{
+    qc_store_relaxed(&root->published, &ptrarray_none);
+    qc_lock_init(&root->lock);
+}
+
+/* ---- access to the array ---- */
+
+/* In a section.  acquire: partner is the release store in ptrarray_publish; a
+ * reader of the pointer sees the complete array. */
+QC_INLINE ptrarray *
+ptrarray_in_section(ptrarray_root *root, const qsbr_record *rec)
+{
+    (void)rec;
+    qc_assert(qsbr_in_section(rec));
+    return qc_load_acquire(&root->published);
+}
+
+/* With the lock: nobody else publishes. */
+QC_INLINE ptrarray *
+ptrarray_locked(ptrarray_root *root)
+{
+    qc_assert(qc_lock_is_held(&root->lock));
+    return qc_load_relaxed(&root->published);
+}
+
+/* Nobody else has the list (construction, deallocation), or the interpreter has
+ * stopped the others (traversal). */
+static inline ptrarray *
+ptrarray_exclusive(ptrarray_root *root)
+{
+    return qc_load_relaxed(&root->published);
+}
+
+/* Of an array that the caller has from ptrarray_locked or _exclusive, or made. */
+static inline size_t
+ptrarray_size(ptrarray *a)
+{
+    return qc_load_relaxed(&a->size);
+}
+
+static inline qc_word
+ptrarray_word(ptrarray *a, size_t i)
+{
+    qc_assert(i < a->capacity);
+    return qc_load_relaxed(&a->words[i]);
+}
+
+static inline size_t
+ptrarray_bytes(const ptrarray *a)
+{
+    return sizeof *a + a->capacity * sizeof(qc_word);
+}
+
+/* ---- reading, in a section (A1) ---- */
+
+/* acquire: partner is the release store in ptrarray_set_size; who learned from
+ * this length that an element is there will find it. */
+QC_INLINE size_t
+ptrarray_len(ptrarray_root *root, const qsbr_record *rec)
+{
+    return qc_load_acquire(&ptrarray_in_section(root, rec)->size);
+}
+
+QC_INLINE ptrarray_result
+ptrarray_get(ptrarray_root *root, const qsbr_record *rec, size_t index, qc_word *word)
+{
+    ptrarray *a = ptrarray_in_section(root, rec);
+    /* acquire: partner is the release store in ptrarray_set_size.  Without it the
+     * slot could still hold what was in it before the element that this size is
+     * about: nothing at all, or a word whose reference is gone. */
+    if (qc_unlikely(index >= qc_load_acquire(&a->size)))
+        return PTRARRAY_OUT;
+    qc_yield("get: covered");
+    /* acquire: partners are the release stores of words.  What the word points to
+     * is complete, and the second look sees the pop before an append's word. */
+    *word = qc_load_acquire(&a->words[index]);
+    qc_yield("get: loaded");
+#ifndef QC_BREAK_LIST_NO_RECHECK
+    /* relaxed: only the number matters, and the load above keeps it behind. */
+    if (qc_unlikely(index >= qc_load_relaxed(&a->size)))
+        return PTRARRAY_OUT;
+#endif
+    return PTRARRAY_HIT;
+}
+
+/* The element `back` from the end, 1 is the last. */
+QC_INLINE ptrarray_result
+ptrarray_get_from_end(ptrarray_root *root, const qsbr_record *rec, size_t back, qc_word *word)
+{
+    ptrarray *a = ptrarray_in_section(root, rec);
+    /* acquire: partner is the release store of `changes` in ptrarray_set_size; the
+     * size below is at least as new as this count. */
+    uint64_t changes = qc_load_acquire(&a->changes);
+    size_t size = qc_load_acquire(&a->size); /* as in ptrarray_get */
+    if (qc_unlikely(back > size))
+        return PTRARRAY_OUT;
+    qc_yield("get: covered");
+    *word = qc_load_acquire(&a->words[size - back]); /* as in ptrarray_get */
+    qc_yield("get: loaded");
+    /* The size first, acquire: partner is its release store.  A size of a later
+     * change than the next one brings the raised count with it. */
+    if (qc_unlikely(qc_load_acquire(&a->size) != size ||
+                    qc_load_relaxed(&a->changes) != changes))
+        return PTRARRAY_CHANGED;
+    return PTRARRAY_HIT;
+}
+
+/* ---- writing, with the lock ---- */
+
+#ifdef QC_DEBUG
+/* Aborts unless the array is one.  A sample of the words where they are many. */
+void ptrarray_check(ptrarray *a);
+#else
+#define ptrarray_check(a) ((void)(a))
+#endif
+
+QC_INLINE void
+ptrarray_set_size(ptrarray *a, size_t size)
+{
+    qc_assert(a != &ptrarray_none && size <= a->capacity);
+    /* release: partner is the acquire load in readers; they see the words below.
+     * It is also the unlink of a pop: a section that begins after the advance
+     * that follows finds the index not covered. */
+    qc_store_release(&a->size, size);
+    qc_yield("size");
+    /* release: partner is the acquire load in ptrarray_get_from_end. */
+    qc_store_release(&a->changes, qc_load_relaxed(&a->changes) + 1);
+    qc_yield("changes");
+    ptrarray_check(a);
+}
+
+/* False: no room. */
+QC_INLINE bool
+ptrarray_append(ptrarray *a, qc_word word)
+{
+    size_t size = qc_load_relaxed(&a->size);
+    if (qc_unlikely(size == a->capacity))
+        return false;
+    /* release: partner is the acquire load of words; see above for the reader that
+     * loads it before the size. */
+    qc_store_release(&a->words[size], word);
+    qc_yield("word");
+    ptrarray_set_size(a, size + 1);
+    return true;
+}
+
+/* All words of `from`, which stay its words too.  False: no room. */
+bool ptrarray_append_all(ptrarray *a, ptrarray *from);
+
+/* Lowers the size, and only then returns the word that is no longer covered.  Of
+ * an array that is not empty. */
+QC_INLINE qc_word
+ptrarray_pop(ptrarray *a)
+{
+    size_t last = qc_load_relaxed(&a->size) - 1;
+    ptrarray_set_size(a, last);
+    return qc_load_relaxed(&a->words[last]);
+}
+
+/* Returns the word that was there. */
+QC_INLINE qc_word
+ptrarray_set(ptrarray *a, size_t index, qc_word word)
+{
+    qc_assert(index < ptrarray_size(a));
+    qc_word old = qc_load_relaxed(&a->words[index]);
+    /* release: partner is the acquire load of words. */
+    qc_store_release(&a->words[index], word);
+    qc_yield("set");
+    ptrarray_check(a);
+    return old;
+}
+
+/* Makes `fresh`, complete and the caller's alone until now, the list's array, and
+ * returns the old one: the caller's to free, unless it is ptrarray_none. */
+ptrarray *ptrarray_publish(ptrarray_root *root, ptrarray *fresh);
+
+/* ---- arrays that nobody else has ---- */
+
+/* An empty one with room for `capacity` words, ptrarray_none for 0; NULL: no
+ * memory. */
+ptrarray *ptrarray_new(heap *h, size_t capacity);
+
+/* An array with the words of `a`, which the caller has locked, and room for `more`
+ * and some.  Two arrays have the words then; who publishes this one does away with
+ * the memory of `a` alone.  NULL: no memory. */
+ptrarray *ptrarray_bigger(heap *h, ptrarray *a, size_t more);
+
+/* A5: the list's words, each retained; NULL: no memory.  With the lock. */
+QC_INLINE ptrarray *
+ptrarray_moment(heap *h, ptrarray_root *root, void (*retain)(qc_word))
+{
+    ptrarray *a = ptrarray_locked(root);
+    ptrarray *copy = ptrarray_new(h, ptrarray_size(a));
+    if (copy != NULL && ptrarray_append_all(copy, a))
+        for (size_t i = 0; i < ptrarray_size(a); i++)
+            retain(ptrarray_word(a, i));
+    return copy;
+}
+
+/* Memory only; nothing happens to ptrarray_none. */
+void ptrarray_free(ptrarray *a);
+
+/* Releases the words from `first` on, in order, and frees the memory. */
+void ptrarray_drop(ptrarray *a, size_t first, void (*release)(qc_word));
+
+#endif

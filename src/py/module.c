@@ -1,0 +1,221 @@
+/* The extension module qsbrcontainers._native. */
+#include "py/state.h"
+
+#include "py/py_refs.h"
+#include "py/py_threads.h"
+
+static qc_state *
+state_of(PyObject *module)
+{
+    return (qc_state *)PyModule_GetState(module);
+}
+
+/* ---- functions ---- */
+
+PyDoc_STRVAR(collect_doc, "collect()\n--\n\n"
+"Free what the containers have retired, of all threads, after one grace period;\n"
+"returns the number of items. Finalizers run here. Safe in any thread at any time.");
+
+static PyObject *
+collect(PyObject *module, PyObject *ignored)
+{
+    (void)ignored;
+    retire_local *local = threads_local(state_of(module));
+    return local == NULL ? NULL : PyLong_FromSize_t(retire_collect(local));
+}
+
+/* At exit, before the interpreter takes its modules apart (T8). */
+static PyObject *
+drain(PyObject *module, PyObject *ignored)
+{
+    (void)ignored;
+    retire_local *local = threads_local(state_of(module));
+    if (local == NULL)
+        return NULL;
+    retire_drain(local);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(share_doc, "share(obj, /)\n--\n\n"
+"Turn on deferred reference counting for an object that all threads go through (an\n"
+"application, a service instance), so that obj.cache[key] scales as well; returns\n"
+"obj. From then on only the cyclic collector frees the object. Does nothing where\n"
+"the interpreter cannot (GIL builds, 3.13) or obj is not tracked by the collector.");
+
+static PyObject *
+share(PyObject *module, PyObject *obj)
+{
+    (void)module;
+    refs_enable_deferred(obj);
+    return Py_NewRef(obj);
+}
+
+static int
+set_number(PyObject *dict, const char *name, uint64_t value)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(value);
+    int status = number == NULL ? -1 : PyDict_SetItemString(dict, name, number);
+    Py_XDECREF(number);
+    return status;
+}
+
+static int
+set_text(PyObject *dict, const char *name, const char *value)
+{
+    PyObject *text = PyUnicode_FromString(value);
+    int status = text == NULL ? -1 : PyDict_SetItemString(dict, name, text);
+    Py_XDECREF(text);
+    return status;
+}
+
+PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
+"Counters as a dict. Of this interpreter's queue: bytes_held and items_held\n"
+"(retired, not yet freed), bytes_held_peak, bytes_freed, items_freed, batches,\n"
+"heap_bytes (tables and arrays, held ones included). Of the process: advances,\n"
+"polls, heavy_barriers, quarantined (barriers that failed: nothing is freed any\n"
+"more), records (threads), barrier ('membarrier' or 'fence'), numbers ('value' or\n"
+"'object': how ints and floats are stored). Takes no lock; the numbers are of\n"
+"slightly different moments while other threads run.");
+
+static PyObject *
+stats(PyObject *module, PyObject *ignored)
+{
+    (void)ignored;
+    qc_state *state = state_of(module);
+    retire_queue *q = state->queue;
+    uint64_t bytes, items;
+    retire_held(q, &bytes, &items);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"bytes_held", bytes},
+        {"bytes_held_peak", qc_load_relaxed(&q->bytes_peak)},
+        {"bytes_freed", qc_load_relaxed(&q->bytes_run)},
+        {"items_held", items},
+        {"items_freed", qc_load_relaxed(&q->items_run)},
+        {"batches", qc_load_relaxed(&q->batches)},
+        {"heap_bytes", heap_live_bytes(state->heap)},
+        {"advances", qc_load_relaxed(&qsbr_process.advances)},
+        {"polls", qc_load_relaxed(&qsbr_process.polls)},
+        {"heavy_barriers", qc_load_relaxed(&qsbr_process.heavy_barriers)},
+        {"quarantined", qc_load_relaxed(&qsbr_process.broken)},
+        {"records", qc_load_relaxed(&qsbr_process.registered)},
+    };
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return NULL;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (set_number(dict, numbers[i].name, numbers[i].value) < 0)
+            goto error;
+    if (set_text(dict, "barrier", barrier_chosen == BARRIER_MEMBARRIER ? "membarrier" : "fence") <
+            0 ||
+        set_text(dict, "numbers", QC_NUMBERS_BY_VALUE ? "value" : "object") < 0)
+        goto error;
+    return dict;
+error:
+    Py_DECREF(dict);
+    return NULL;
+}
+
+static PyMethodDef functions[] = {
+    {"collect", collect, METH_NOARGS, collect_doc},
+    {"share", share, METH_O, share_doc},
+    {"stats", stats, METH_NOARGS, stats_doc},
+    {"_drain", drain, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- the module ---- */
+
+/* atexit comes before daemon threads stop and before m_free, which does not run
+ * at all while there are any. */
+static int
+register_drain(PyObject *module)
+{
+    PyObject *atexit = PyImport_ImportModule("atexit");
+    PyObject *function = PyObject_GetAttrString(module, "_drain");
+    PyObject *result = NULL;
+    if (atexit != NULL && function != NULL)
+        result = PyObject_CallMethod(atexit, "register", "O", function);
+    Py_XDECREF(atexit);
+    Py_XDECREF(function);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    qc_state *state = state_of(module);
+    if (threads_init_process() < 0 || threads_init_state(state) < 0)
+        return -1;
+    if (qc_dict_register(module, state) < 0 || qc_dict_views_register(module, state) < 0 ||
+        qc_dict_atomic_register(module, state) < 0 || qc_list_register(module, state) < 0)
+        return -1;
+    return register_drain(module);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    qc_state *state = state_of(module);
+    Py_VISIT(state->dict_type);
+    for (int i = 0; i < 3; i++)
+        Py_VISIT(state->dict_view_types[i]);
+    Py_VISIT(state->dict_iter_type);
+    Py_VISIT(state->list_type);
+    Py_VISIT(state->list_iter_type);
+    Py_VISIT(state->creator_type);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    qc_state *state = state_of(module);
+    Py_CLEAR(state->dict_type);
+    for (int i = 0; i < 3; i++)
+        Py_CLEAR(state->dict_view_types[i]);
+    Py_CLEAR(state->dict_iter_type);
+    Py_CLEAR(state->list_type);
+    Py_CLEAR(state->list_iter_type);
+    Py_CLEAR(state->creator_type);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear((PyObject *)module);
+    threads_fini_state(state_of((PyObject *)module));
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef qc_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "qsbrcontainers._native",
+    .m_doc = "The C core of qsbrcontainers.",
+    .m_size = sizeof(qc_state),
+    .m_methods = functions,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&qc_module);
+}

@@ -1,0 +1,423 @@
+/* ConcurrentDict: the type, and the methods that dict has. */
+#include "py/py_dict.h"
+
+#include <stddef.h>
+
+/* ---- life ---- */
+
+PyObject *
+dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
+{
+    dict_object *d = (dict_object *)type->tp_alloc(type, 0);
+    if (d == NULL)
+        return NULL;
+    d->state = state;
+    if (sharing_init(&d->sharing) == 0) {
+        if (keytable_init(&d->map, state->heap, entries))
+            return (PyObject *)d;
+        PyErr_NoMemory();
+    }
+    Py_DECREF(d);
+    return NULL;
+}
+
+static PyObject *
+dict_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    qc_state *state = qc_state_of_type(type);
+    return state == NULL ? NULL : dict_new_empty(type, state, 0);
+}
+
+static int
+dict_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    dict_object *d = dict_of(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(qc_load_relaxed(&d->creators));
+    keytable *t = keytable_exclusive(&d->map);
+    if (t == NULL)
+        return 0;
+    keytable_entry *entries = keytable_entries(t);
+    uint32_t used = qc_load_relaxed(&t->used);
+    for (uint32_t i = 0; i < used; i++) {
+        qc_word word = qc_load_relaxed(&entries[i].value);
+        if (!word_is_live(word))
+            continue;
+        Py_VISIT((PyObject *)word_to_pointer(entries[i].key));
+        if (refs_word_is_object(word))
+            Py_VISIT((PyObject *)word_to_pointer(word));
+    }
+    return 0;
+}
+
+static void
+dict_dealloc(PyObject *self)
+{
+    dict_object *d = dict_of(self);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, dict_dealloc)
+    if (d->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    dict_drop_table(d);
+    Py_XDECREF(qc_exchange_acq_rel(&d->creators, NULL));
+    type->tp_free(self);
+    Py_DECREF(type); /* perhaps the last reference to the module, and its state */
+    Py_TRASHCAN_END
+}
+
+/* ---- filling ---- */
+
+/* The pairs of `source` as a private dict: one moment of ours, a copy of a dict,
+ * and whatever dict() makes of anything else, errors included. */
+static PyObject *
+pairs_from(dict_object *d, PyObject *source)
+{
+    if (PyObject_TypeCheck(source, d->state->dict_type))
+        return dict_snapshot(dict_of(source));
+    if (PyDict_CheckExact(source))
+        return PyDict_Copy(source);
+    return PyObject_CallOneArg((PyObject *)&PyDict_Type, source);
+}
+
+static int
+merge(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
+{
+    PyObject *source = NULL;
+    if (!PyArg_UnpackTuple(args, name, 0, 1, &source))
+        return -1;
+    PyObject *pairs = source != NULL ? pairs_from(d, source) : PyDict_New();
+    if (pairs == NULL)
+        return -1;
+    int status = kwargs != NULL ? PyDict_Update(pairs, kwargs) : 0;
+    PyObject *key, *value;
+    for (Py_ssize_t i = 0; status == 0 && PyDict_Next(pairs, &i, &key, &value);) {
+        Py_INCREF(key);
+        Py_INCREF(value);
+        Py_hash_t hash = dict_hash(key);
+        status = hash == -1 ? -1 : dict_set(d, key, hash, value);
+        Py_DECREF(key);
+        Py_DECREF(value);
+    }
+    Py_DECREF(pairs);
+    return status;
+}
+
+static int
+dict_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return merge(dict_of(self), "ConcurrentDict", args, kwargs);
+}
+
+static PyObject *
+dict_update(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (merge(dict_of(self), "update", args, kwargs) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- mapping protocol ---- */
+
+static void
+raise_key_error(PyObject *key)
+{
+    /* Not PyErr_SetObject(KeyError, key): a tuple would become its arguments. */
+    PyObject *error = PyObject_CallOneArg(PyExc_KeyError, key);
+    if (error != NULL) {
+        PyErr_SetObject(PyExc_KeyError, error);
+        Py_DECREF(error);
+    }
+}
+
+static Py_ssize_t
+dict_length(PyObject *self)
+{
+    dict_object *d = dict_of(self);
+    if (threads_begin(self, d->state, &d->sharing, &d->map.lock) == NULL)
+        return -1;
+    return (Py_ssize_t)keytable_len(&d->map);
+}
+
+static PyObject *
+dict_subscript(PyObject *self, PyObject *key)
+{
+    PyObject *value;
+    Py_hash_t hash = dict_hash(key);
+    if (qc_unlikely(hash == -1))
+        return NULL;
+    dict_result r = dict_lookup(dict_of(self), key, hash, &value);
+    if (qc_likely(r == DICT_FOUND))
+        return value;
+    if (r == DICT_ABSENT)
+        raise_key_error(key);
+    return NULL;
+}
+
+static int
+dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
+{
+    Py_hash_t hash = dict_hash(key);
+    if (hash == -1)
+        return -1;
+    if (value != NULL)
+        return dict_set(dict_of(self), key, hash, value);
+    dict_result r = dict_remove(dict_of(self), key, hash, NULL);
+    if (r == DICT_ABSENT)
+        raise_key_error(key);
+    return r == DICT_FOUND ? 0 : -1;
+}
+
+static int
+dict_contains(PyObject *self, PyObject *key)
+{
+    Py_hash_t hash = dict_hash(key);
+    if (hash == -1)
+        return -1;
+    dict_result r = dict_contains_key(dict_of(self), key, hash);
+    return r == DICT_FAILED ? -1 : r == DICT_FOUND;
+}
+
+static PyObject *
+dict_richcompare(PyObject *self, PyObject *other, int op)
+{
+    dict_object *d = dict_of(self);
+    bool ours = PyObject_TypeCheck(other, d->state->dict_type);
+    if ((op != Py_EQ && op != Py_NE) || !(ours || PyDict_Check(other)))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *left = dict_snapshot(d);
+    PyObject *right = left == NULL ? NULL : ours ? dict_snapshot(dict_of(other)) : Py_NewRef(other);
+    PyObject *result = right == NULL ? NULL : PyObject_RichCompare(left, right, op);
+    Py_XDECREF(left);
+    Py_XDECREF(right);
+    return result;
+}
+
+static PyObject *
+dict_repr(PyObject *self)
+{
+    int entered = Py_ReprEnter(self);
+    if (entered != 0)
+        return entered > 0 ? PyUnicode_FromString("{...}") : NULL;
+    PyObject *pairs = dict_snapshot(dict_of(self));
+    PyObject *text = pairs == NULL ? NULL : PyObject_Repr(pairs);
+    Py_XDECREF(pairs);
+    Py_ReprLeave(self);
+    return text;
+}
+
+/* ---- methods ---- */
+
+static bool
+check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max)
+{
+    if (qc_likely(n >= min && n <= max))
+        return true;
+    PyErr_Format(PyExc_TypeError, "%s expected at %s %zd argument%s, got %zd", name,
+                 n < min ? "least" : "most", n < min ? min : max,
+                 (n < min ? min : max) == 1 ? "" : "s", n);
+    return false;
+}
+
+static PyObject *
+dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *value;
+    if (!check_args("get", n, 1, 2))
+        return NULL;
+    Py_hash_t hash = dict_hash(args[0]);
+    if (hash == -1)
+        return NULL;
+    dict_result r = dict_lookup(dict_of(self), args[0], hash, &value);
+    if (qc_likely(r == DICT_FOUND))
+        return value;
+    return r == DICT_FAILED ? NULL : Py_NewRef(n == 2 ? args[1] : Py_None);
+}
+
+static PyObject *
+dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (!check_args("setdefault", n, 1, 2))
+        return NULL;
+    Py_hash_t hash = dict_hash(args[0]);
+    if (hash == -1)
+        return NULL;
+    PyObject *current, *value = n == 2 ? args[1] : Py_None;
+    dict_result r = dict_insert(dict_of(self), args[0], hash, value, &current);
+    if (r == DICT_FOUND)
+        return current;
+    return r == DICT_FAILED ? NULL : Py_NewRef(value);
+}
+
+static PyObject *
+dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *value;
+    if (!check_args("pop", n, 1, 2))
+        return NULL;
+    Py_hash_t hash = dict_hash(args[0]);
+    if (hash == -1)
+        return NULL;
+    dict_result r = dict_remove(dict_of(self), args[0], hash, &value);
+    if (r == DICT_FOUND)
+        return value;
+    if (r == DICT_ABSENT && n == 2)
+        return Py_NewRef(args[1]);
+    if (r == DICT_ABSENT)
+        raise_key_error(args[0]);
+    return NULL;
+}
+
+static PyObject *
+dict_popitem(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    PyObject *pair = dict_remove_last(dict_of(self));
+    if (pair == NULL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
+    return pair;
+}
+
+static PyObject *
+dict_clear(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    if (dict_clear_all(dict_of(self)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+dict_copy(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    qc_state *state = dict_of(self)->state;
+    PyObject *pairs = dict_snapshot(dict_of(self));
+    if (pairs == NULL)
+        return NULL;
+    PyObject *copy = PyObject_CallOneArg((PyObject *)state->dict_type, pairs);
+    Py_DECREF(pairs);
+    return copy;
+}
+
+static PyObject *
+dict_snapshot_method(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return dict_snapshot(dict_of(self));
+}
+
+static PyObject *
+dict_sizeof(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    dict_object *d = dict_of(self);
+    size_t size = (size_t)Py_TYPE(self)->tp_basicsize;
+    qc_lock_acquire(&d->map.lock);
+    size += keytable_locked(&d->map)->bytes;
+    qc_lock_release(&d->map.lock);
+    return PyLong_FromSize_t(size);
+}
+
+PyDoc_STRVAR(get_doc, "get($self, key, default=None, /)\n--\n\n"
+"The value for key, or default. Lock-free and linearizable.");
+PyDoc_STRVAR(setdefault_doc, "setdefault($self, key, default=None, /)\n--\n\n"
+"The value for key; if it is absent, default is inserted first. Atomic: of many\n"
+"threads one inserts, all get the same value. Lock-free if the key is there,\n"
+"otherwise under the dict's lock.");
+PyDoc_STRVAR(pop_doc, "pop($self, key, default=<unrepresentable>, /)\n--\n\n"
+"Remove key and return its value, or default, or raise KeyError. Atomic: one\n"
+"thread gets a value. Under the dict's lock.");
+PyDoc_STRVAR(popitem_doc, "popitem($self, /)\n--\n\n"
+"Remove and return the pair (key, value) that was inserted last; KeyError if the\n"
+"dict is empty. Atomic, under the dict's lock.");
+PyDoc_STRVAR(update_doc, "update($self, other=(), /, **kwargs)\n--\n\n"
+"Assign the pairs of a mapping or of an iterable of pairs, then the keywords. Each\n"
+"assignment is atomic, the whole is not. The source is read first: if it raises,\n"
+"nothing is assigned. Of another ConcurrentDict one moment is taken.");
+PyDoc_STRVAR(clear_doc, "clear($self, /)\n--\n\n"
+"Remove all pairs, in one step. Under the dict's lock; readers are not held up.");
+PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\n"
+"A new ConcurrentDict with the pairs of one moment (see snapshot).");
+PyDoc_STRVAR(snapshot_doc, "snapshot($self, /)\n--\n\n"
+"A dict with the pairs of one moment. Takes the dict's lock and holds assignments\n"
+"back while it copies the references; never blocks readers. RuntimeError if\n"
+"membarrier stopped working in the process.");
+PyDoc_STRVAR(keys_doc, "keys($self, /)\n--\n\nA live view of the keys, in insertion order.");
+PyDoc_STRVAR(values_doc, "values($self, /)\n--\n\nA live view of the values.");
+PyDoc_STRVAR(items_doc, "items($self, /)\n--\n\n"
+"A live view of the pairs. Iterating never raises because of other threads, never\n"
+"repeats an entry, and yields every key that is there from beginning to end.");
+PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nBytes of the object and its table.");
+
+static PyMethodDef dict_methods[] = {
+    {"get", (PyCFunction)(void (*)(void))dict_get, METH_FASTCALL, get_doc},
+    {"setdefault", (PyCFunction)(void (*)(void))dict_setdefault, METH_FASTCALL, setdefault_doc},
+    {"pop", (PyCFunction)(void (*)(void))dict_pop, METH_FASTCALL, pop_doc},
+    {"popitem", dict_popitem, METH_NOARGS, popitem_doc},
+    {"update", (PyCFunction)(void (*)(void))dict_update, METH_VARARGS | METH_KEYWORDS, update_doc},
+    {"clear", dict_clear, METH_NOARGS, clear_doc},
+    {"copy", dict_copy, METH_NOARGS, copy_doc},
+    {"snapshot", dict_snapshot_method, METH_NOARGS, snapshot_doc},
+    {"keys", dict_view_keys, METH_NOARGS, keys_doc},
+    {"values", dict_view_values, METH_NOARGS, values_doc},
+    {"items", dict_view_items, METH_NOARGS, items_doc},
+    {"incr", (PyCFunction)(void (*)(void))dict_incr, METH_FASTCALL | METH_KEYWORDS, dict_incr_doc},
+    {"get_or_create", (PyCFunction)(void (*)(void))dict_get_or_create,
+     METH_FASTCALL | METH_KEYWORDS, dict_get_or_create_doc},
+    {"__sizeof__", dict_sizeof, METH_NOARGS, sizeof_doc},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "See PEP 585"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef dict_members[] = {
+#if PY_VERSION_HEX >= 0x030C0000
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(dict_object, weakrefs), Py_READONLY, NULL},
+#else
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(dict_object, weakrefs), READONLY, NULL},
+#endif
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(dict_doc,
+"ConcurrentDict(mapping_or_pairs=(), /, **kwargs)\n--\n\n"
+"A dict for many threads: reading takes no lock and does not slow other readers\n"
+"down, assigning to a key that is there takes none either. Keys, order, errors and\n"
+"methods are dict's; see each method for what it promises to other threads.");
+
+static PyType_Slot dict_slots[] = {
+    {Py_tp_doc, (void *)dict_doc},
+    {Py_tp_new, dict_new},
+    {Py_tp_init, dict_init},
+    {Py_tp_dealloc, dict_dealloc},
+    {Py_tp_traverse, dict_traverse},
+    {Py_tp_clear, dict_tp_clear},
+    {Py_tp_free, PyObject_GC_Del},
+    {Py_tp_repr, dict_repr},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_tp_richcompare, dict_richcompare},
+    {Py_tp_iter, dict_iter_keys},
+    {Py_tp_methods, dict_methods},
+    {Py_tp_members, dict_members},
+    {Py_mp_length, dict_length},
+    {Py_mp_subscript, dict_subscript},
+    {Py_mp_ass_subscript, dict_ass_subscript},
+    {Py_sq_contains, dict_contains},
+    {0, NULL},
+};
+
+static PyType_Spec dict_spec = {
+    .name = "qsbrcontainers.ConcurrentDict",
+    .basicsize = sizeof(dict_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_MAPPING,
+    .slots = dict_slots,
+};
+
+int
+qc_dict_register(PyObject *module, qc_state *state)
+{
+    state->dict_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &dict_spec, NULL);
+    return state->dict_type == NULL ? -1 : PyModule_AddType(module, state->dict_type);
+}

@@ -1,0 +1,99 @@
+/* ConcurrentDict: what its files share.
+ *
+ *   py_dict.c         the type and the methods that dict has
+ *   py_dict_core.c    one key: find, set, delete, under the lock or without it
+ *   py_dict_whole.c   all keys at one moment: clear, snapshot, copy (K7)
+ *   py_dict_atomic.c  what dict does not have: incr, get_or_create
+ *   py_dict_views.c   views and iterators
+ *
+ * Every function below begins with a safe point (threads_begin) unless it says
+ * otherwise, so no caller may hold a lock or be in a section.
+ */
+#ifndef PY_DICT_H
+#define PY_DICT_H
+
+#include "py/state.h"
+
+#include "containers/keytable.h"
+#include "py/py_refs.h"
+#include "py/py_threads.h"
+
+typedef struct {
+    PyObject_HEAD
+    keymap map;
+    qc_sharing sharing;
+    qc_state *state; /* the type keeps the module, and with it this, alive */
+    _Atomic(PyObject *) creators; /* set once: a private dict, key -> creator (K10) */
+    PyObject *weakrefs;
+} dict_object;
+
+typedef enum { DICT_FOUND, DICT_ABSENT, DICT_FAILED } dict_result;
+
+/* A borrowed exact or subclass instance's hash; -1 with an exception. */
+static inline Py_hash_t
+dict_hash(PyObject *key)
+{
+    return refs_hash(key);
+}
+
+/* Lock-free: a new reference in *value if FOUND.  An exception if FAILED. */
+dict_result dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value);
+dict_result dict_contains_key(dict_object *d, PyObject *key, Py_hash_t hash);
+
+/* Assigns or inserts: 0, or -1 with an exception and the dict as it was. */
+int dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value);
+
+/* Inserts unless it is there, atomically.  FOUND: *current is a new reference to
+ * what is there; ABSENT: `value` was inserted. */
+dict_result dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value,
+                        PyObject **current);
+
+/* Deletes; FOUND: *value, if asked for, is a new reference to what was there. */
+dict_result dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value);
+
+/* The last pair, as a new tuple; NULL without an exception if empty. */
+PyObject *dict_remove_last(dict_object *d);
+
+/* Replaces `expected`, a word seen at `key` and retained by the caller, by
+ * `word`, whose reference the dict takes over if it succeeds: FOUND: done,
+ * ABSENT: the key has another word or none now. */
+dict_result dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected,
+                              qc_word word);
+/* The word at `key`, retained. */
+dict_result dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word *word);
+
+/* FOUND: the int by value at `key` became *result, `delta` more, in one lock-free
+ * step.  ABSENT: not to be had that way (absent, an object, too large, frozen). */
+dict_result dict_add_int(dict_object *d, PyObject *key, Py_hash_t hash, int64_t delta,
+                         int64_t *result);
+
+/* All pairs at one moment, retained, in malloc'ed arrays. */
+typedef struct {
+    qc_word *keys, *values;
+    Py_ssize_t n;
+} dict_pairs;
+int dict_copy_pairs(dict_object *d, dict_pairs *pairs);
+void dict_pairs_drop(dict_pairs *pairs);
+
+PyObject *dict_snapshot(dict_object *d);
+int dict_clear_all(dict_object *d);
+/* Deallocation and tp_clear: nobody else reads. */
+void dict_drop_table(dict_object *d);
+int dict_tp_clear(PyObject *self);
+
+/* A new empty dict of `type`. */
+PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
+
+/* Methods with their docstrings, from the other files. */
+PyObject *dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
+PyObject *dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                             PyObject *kwnames);
+extern const char dict_incr_doc[], dict_get_or_create_doc[];
+PyObject *dict_iter_keys(PyObject *self);
+PyObject *dict_view_keys(PyObject *self, PyObject *ignored);
+PyObject *dict_view_values(PyObject *self, PyObject *ignored);
+PyObject *dict_view_items(PyObject *self, PyObject *ignored);
+
+#define dict_of(op) ((dict_object *)(op))
+
+#endif

@@ -1,0 +1,455 @@
+/* ConcurrentDict: the compound operations that dict does not have. */
+#include "py/py_dict.h"
+
+/* ---- arguments ---- */
+
+/* Fills out[0..max) from a vectorcall's arguments; absent ones stay as they are.
+ * The C API has no public parser for METH_FASTCALL. */
+static bool
+parse_args(const char *function, const char *const *names, Py_ssize_t min, Py_ssize_t max,
+           PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out)
+{
+    PyObject *given[4] = {NULL};
+    Py_ssize_t n_keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (n + n_keywords > max) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function, max,
+                     n + n_keywords);
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        given[i] = args[i];
+    for (Py_ssize_t k = 0; k < n_keywords; k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        Py_ssize_t i = 0;
+        while (i < max && PyUnicode_CompareWithASCIIString(name, names[i]) != 0)
+            i++;
+        if (i == max || given[i] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         i == max ? "%s() got an unexpected keyword argument '%U'"
+                                  : "%s() got multiple values for argument '%U'",
+                         function, name);
+            return false;
+        }
+        given[i] = args[n + k];
+    }
+    for (Py_ssize_t i = 0; i < max; i++) {
+        if (given[i] == NULL && i < min) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s' (pos %zd)", function,
+                         names[i], i + 1);
+            return false;
+        }
+        if (given[i] != NULL)
+            out[i] = given[i];
+    }
+    return true;
+}
+
+/* ---- incr ---- */
+
+/* int + int, or float + either; of subclasses too, by the base's addition, so
+ * that no Python code decides what is stored. */
+static PyObject *
+add_numbers(PyObject *a, PyObject *b)
+{
+    if (PyLong_Check(a) && PyLong_Check(b))
+        return PyLong_Type.tp_as_number->nb_add(a, b);
+    if ((PyLong_Check(a) || PyFloat_Check(a)) && (PyLong_Check(b) || PyFloat_Check(b)))
+        return PyFloat_Type.tp_as_number->nb_add(a, b);
+    PyErr_Format(PyExc_TypeError, "incr() needs an int or a float, not '%.200s' and '%.200s'",
+                 Py_TYPE(a)->tp_name, Py_TYPE(b)->tp_name);
+    return NULL;
+}
+
+/* One try for a key that is there: DICT_ABSENT if somebody else changed it. */
+static dict_result
+incr_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word seen, PyObject *delta,
+          PyObject **result)
+{
+    /* By value there is nothing to hold; an object is held until it is replaced,
+     * so that its address cannot become another's (ABA). */
+    PyObject *old = refs_object(seen);
+    PyObject *sum = old == NULL ? NULL : add_numbers(old, delta);
+    if (sum == NULL) {
+        Py_XDECREF(old);
+        return DICT_FAILED;
+    }
+    qc_word word = refs_new_word(sum);
+    dict_result r = dict_replace_word(d, key, hash, seen, word);
+    Py_DECREF(old);
+    if (r == DICT_FOUND) {
+        *result = sum;
+        return r;
+    }
+    refs_release(word);
+    Py_DECREF(sum);
+    return r;
+}
+
+static PyObject *
+incr(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *delta, PyObject *initial)
+{
+    for (;;) {
+        qc_word seen;
+        PyObject *result, *current;
+        dict_result r = dict_lookup_word(d, key, hash, &seen);
+        if (r == DICT_FOUND) {
+            r = incr_word(d, key, hash, seen, delta, &result);
+            if (r == DICT_FOUND)
+                return result;
+        }
+        else if (r == DICT_ABSENT) {
+            result = add_numbers(initial, delta);
+            if (result == NULL)
+                return NULL;
+            r = dict_insert(d, key, hash, result, &current);
+            if (r == DICT_ABSENT)
+                return result;
+            Py_DECREF(result);
+            if (r == DICT_FOUND)
+                Py_DECREF(current);
+        }
+        if (r == DICT_FAILED)
+            return NULL;
+    }
+}
+
+const char dict_incr_doc[] =
+    "incr($self, key, delta=1, default=0)\n--\n\n"
+    "Add delta to the number at key, or set default + delta if it is absent; returns\n"
+    "the new value. Applied exactly once, whatever other threads do: by compare and\n"
+    "swap, without a lock if the key is there. An int that outgrows 51 bits goes on\n"
+    "as an int object. TypeError if the value or delta is no int or float. (As in\n"
+    "Django's cache, but creating.)";
+
+PyObject *
+dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "delta", "default"};
+    PyObject *a[3] = {NULL};
+    if (!parse_args("incr", names, 1, 3, args, n, kwnames, a))
+        return NULL;
+    Py_hash_t hash = dict_hash(a[0]);
+    if (hash == -1)
+        return NULL;
+    int overflow = 0;
+    long long by = 1;
+    if (a[1] != NULL)
+        by = PyLong_CheckExact(a[1]) ? PyLong_AsLongLongAndOverflow(a[1], &overflow) : 0;
+    if (QC_NUMBERS_BY_VALUE && overflow == 0 && word_int_fits(by) &&
+        (a[1] == NULL || PyLong_CheckExact(a[1]))) {
+        int64_t sum;
+        dict_result r = dict_add_int(dict_of(self), a[0], hash, by, &sum);
+        if (r == DICT_FOUND)
+            return PyLong_FromLongLong(sum);
+        if (r == DICT_FAILED)
+            return NULL;
+    }
+    PyObject *one = PyLong_FromLong(1), *zero = PyLong_FromLong(0), *result = NULL;
+    if (one != NULL && zero != NULL)
+        result = incr(dict_of(self), a[0], hash, a[1] != NULL ? a[1] : one,
+                      a[2] != NULL ? a[2] : zero);
+    Py_XDECREF(one);
+    Py_XDECREF(zero);
+    return result;
+}
+
+/* ---- get_or_create (K10) ---- */
+
+/* Who runs the factory of a key: the value in the private dict of creators. */
+typedef struct {
+    PyObject_HEAD
+    PyThread_type_lock over_lock; /* held by the creator until it is over */
+    unsigned long thread;
+    uint64_t generation; /* of the fork it was made after */
+    _Atomic uint32_t over;
+} creator_object;
+
+/* A thread that waits for a creator; on that thread's stack. */
+struct creation_wait {
+    unsigned long thread;
+    creator_object *for_creator;
+    struct creation_wait *next, *prev;
+};
+
+static void
+creator_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (((creator_object *)self)->over_lock != NULL)
+        PyThread_free_lock(((creator_object *)self)->over_lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static creator_object *
+creator_new(qc_state *state)
+{
+    creator_object *c = PyObject_New(creator_object, state->creator_type);
+    if (c == NULL)
+        return NULL;
+    c->thread = PyThread_get_thread_ident();
+    c->generation = qsbr_fork_generation;
+    qc_store_relaxed(&c->over, 0u);
+    c->over_lock = PyThread_allocate_lock();
+    if (c->over_lock == NULL) {
+        Py_DECREF(c);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    PyThread_acquire_lock(c->over_lock, WAIT_LOCK); /* new: at once */
+    return c;
+}
+
+static void
+creator_finish(creator_object *c)
+{
+    /* release: partner is the load in creator_is_over; who finds it over finds
+     * what was stored. */
+    qc_store_release(&c->over, 1u);
+    PyThread_release_lock(c->over_lock);
+}
+
+/* Done, or of a thread that a fork left behind. */
+static bool
+creator_is_over(creator_object *c)
+{
+    return qc_load_acquire(&c->over) != 0 || c->generation != qsbr_fork_generation;
+}
+
+/* Notes that this thread waits for `c`, unless that would close a ring of
+ * threads that wait for each other. */
+static bool
+wait_begin(qc_state *state, struct creation_wait *w, creator_object *c)
+{
+    if (state->waits_generation != qsbr_fork_generation) {
+        /* A fork's child: one thread, and waits of threads that are gone. */
+        state->waits_generation = qsbr_fork_generation;
+        state->waits = NULL;
+        qc_lock_init(&state->waits_lock);
+    }
+    *w = (struct creation_wait){.thread = PyThread_get_thread_ident(), .for_creator = c};
+    bool ring = false;
+    qc_lock_acquire(&state->waits_lock);
+    /* Nobody closes a ring, so following the chain ends. */
+    for (creator_object *next = c; next != NULL && !ring;) {
+        ring = next->thread == w->thread;
+        struct creation_wait *other = state->waits;
+        while (other != NULL && other->thread != next->thread)
+            other = other->next;
+        next = other != NULL && !ring ? other->for_creator : NULL;
+    }
+    if (!ring) {
+        w->next = state->waits;
+        if (w->next != NULL)
+            w->next->prev = w;
+        state->waits = w;
+    }
+    qc_lock_release(&state->waits_lock);
+    return !ring;
+}
+
+static void
+wait_end(qc_state *state, struct creation_wait *w)
+{
+    qc_lock_acquire(&state->waits_lock);
+    if (w->next != NULL)
+        w->next->prev = w->prev;
+    if (w->prev != NULL)
+        w->prev->next = w->next;
+    else
+        state->waits = w->next;
+    qc_lock_release(&state->waits_lock);
+}
+
+static bool
+is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    PyObject *function = PySys_GetObject("is_finalizing"); /* borrowed */
+    PyObject *result = function == NULL ? NULL : PyObject_CallNoArgs(function);
+    bool yes = result == Py_True;
+    Py_XDECREF(result);
+    PyErr_Clear();
+    return yes;
+#endif
+}
+
+/* How long a waiter sleeps before it looks at signals and the interpreter's end. */
+#define WAIT_STEP_US 50000
+
+/* Until `c` is over: 0, or -1 with an exception.  Detached while it sleeps, and
+ * owns nothing then. */
+static int
+wait_for_creator(qc_state *state, creator_object *c)
+{
+    struct creation_wait w;
+    int status = 0;
+    if (!wait_begin(state, &w, c)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        c->thread == PyThread_get_thread_ident()
+                            ? "get_or_create(): the factory asks for the key that it creates"
+                            : "get_or_create(): threads wait for each other's keys");
+        return -1;
+    }
+    while (status == 0 && !creator_is_over(c)) {
+        PyLockStatus got;
+        Py_BEGIN_ALLOW_THREADS
+        got = PyThread_acquire_lock_timed(c->over_lock, WAIT_STEP_US, 1);
+        if (got == PY_LOCK_ACQUIRED)
+            PyThread_release_lock(c->over_lock); /* the next waiter's turn */
+        Py_END_ALLOW_THREADS
+        status = PyErr_CheckSignals();
+        if (status == 0 && got == PY_LOCK_FAILURE && is_finalizing()) {
+            PyErr_SetString(PyExc_RuntimeError, "get_or_create(): the interpreter is finalizing");
+            status = -1;
+        }
+    }
+    wait_end(state, &w);
+    return status;
+}
+
+static dict_object *
+creators_of(dict_object *d)
+{
+    PyObject *creators = qc_load_acquire(&d->creators);
+    if (creators == NULL) {
+        PyObject *made = dict_new_empty(d->state->dict_type, d->state, 0);
+        if (made == NULL)
+            return NULL;
+        if (qc_cas_acq_rel(&d->creators, &creators, made))
+            creators = made;
+        else
+            Py_DECREF(made);
+    }
+    return dict_of(creators);
+}
+
+/* Tries to become the key's creator.  FOUND: `mine` is registered.  ABSENT:
+ * another one was; waited for it. */
+static dict_result
+become_creator(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mine)
+{
+    dict_object *creators = creators_of(d);
+    PyObject *other;
+    if (creators == NULL)
+        return DICT_FAILED;
+    dict_result r = dict_insert(creators, key, hash, (PyObject *)mine, &other);
+    if (r != DICT_FOUND)
+        return r == DICT_ABSENT ? DICT_FOUND : DICT_FAILED;
+    if (creator_is_over((creator_object *)other)) {
+        /* It could not unregister (its key's __eq__ raised), or is gone. */
+        qc_word word = refs_new_word((PyObject *)mine);
+        r = dict_replace_word(creators, key, hash, word_from_pointer(other), word);
+        if (r != DICT_FOUND)
+            refs_release(word);
+    }
+    else {
+        r = wait_for_creator(d->state, (creator_object *)other) < 0 ? DICT_FAILED : DICT_ABSENT;
+    }
+    Py_DECREF(other);
+    return r;
+}
+
+/* The registered creator's work: looks again, creates, stores, and only then
+ * unregisters: who registers next finds the value. */
+static PyObject *
+create(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *factory)
+{
+    PyObject *value = NULL, *current;
+#ifdef QC_BREAK_NO_RELOOK
+    dict_result r = DICT_ABSENT;
+#else
+    dict_result r = dict_lookup(d, key, hash, &value);
+#endif
+    if (r == DICT_FOUND)
+        return value;
+    value = r == DICT_FAILED ? NULL : PyObject_CallNoArgs(factory);
+    if (value == NULL)
+        return NULL;
+    r = dict_insert(d, key, hash, value, &current);
+    if (r == DICT_FOUND)
+        Py_SETREF(value, current); /* assigned by somebody meanwhile: theirs stays */
+    else if (r == DICT_FAILED)
+        Py_CLEAR(value);
+    return value;
+}
+
+/* Keeps the exception that is set while the key is unregistered. */
+static void
+unregister(dict_object *d, PyObject *key, Py_hash_t hash)
+{
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    if (dict_remove(creators_of(d), key, hash, NULL) == DICT_FAILED)
+        PyErr_Clear(); /* the entry stays; become_creator finds it over */
+    PyErr_Restore(type, error, trace);
+}
+
+const char dict_get_or_create_doc[] =
+    "get_or_create($self, key, factory)\n--\n\n"
+    "The value for key; if it is absent, factory() is called and its result stored.\n"
+    "One running factory a key: other threads that ask for the key wait (detached)\n"
+    "and get the same value. If the factory raises, its caller gets the exception and\n"
+    "one of those waiting tries its own. No lock is held while it runs. Lock-free if\n"
+    "the key is there. RuntimeError if the factory asks for its own key, or if threads\n"
+    "would wait for each other's keys in a ring. A value assigned to the key while the\n"
+    "factory runs stays, and is returned. (After Java's computeIfAbsent, without its\n"
+    "lock.)";
+
+PyObject *
+dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "factory"};
+    dict_object *d = dict_of(self);
+    PyObject *a[2] = {NULL}, *value;
+    if (!parse_args("get_or_create", names, 2, 2, args, n, kwnames, a))
+        return NULL;
+    Py_hash_t hash = dict_hash(a[0]);
+    if (hash == -1)
+        return NULL;
+    creator_object *mine = NULL;
+    for (;;) {
+        dict_result r = dict_lookup(d, a[0], hash, &value);
+        if (r == DICT_FOUND)
+            break;
+        value = NULL;
+        if (r == DICT_FAILED || (mine == NULL && (mine = creator_new(d->state)) == NULL))
+            break;
+        r = become_creator(d, a[0], hash, mine);
+        if (r == DICT_FAILED)
+            break;
+        if (r == DICT_FOUND) {
+            value = create(d, a[0], hash, a[1]);
+            unregister(d, a[0], hash);
+            creator_finish(mine);
+            Py_DECREF(mine);
+            return value;
+        }
+    }
+    if (mine != NULL) {
+        PyThread_release_lock(mine->over_lock);
+        Py_DECREF(mine);
+    }
+    return value;
+}
+
+static PyType_Slot creator_slots[] = {
+    {Py_tp_dealloc, creator_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec creator_spec = {
+    .name = "qsbrcontainers._native.Creator",
+    .basicsize = sizeof(creator_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = creator_slots,
+};
+
+int
+qc_dict_atomic_register(PyObject *module, qc_state *state)
+{
+    state->creator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &creator_spec, NULL);
+    return state->creator_type == NULL ? -1 : 0;
+}

@@ -1,0 +1,301 @@
+/* Views and iterators of ConcurrentDict (K6).  The views' set algebra is
+ * collections.abc's, attached in qsbrcontainers/_dict.py. */
+#include "py/py_dict.h"
+
+#include <stddef.h>
+
+typedef enum { VIEW_KEYS, VIEW_VALUES, VIEW_ITEMS } view_kind;
+
+typedef struct {
+    PyObject_HEAD
+    dict_object *dict;
+    view_kind kind;
+} view_object;
+
+/* An iterator may be shared by threads: its lock covers the cursor.  It is held
+ * over a section, never over Python code.  A finished one keeps its dict until
+ * it goes, since another thread may be in the middle of a step. */
+typedef struct {
+    PyObject_HEAD
+    dict_object *dict;
+    keytable_cursor cursor; /* (lock) table is NULL when it is finished */
+    view_kind kind;
+    qc_lock lock;
+} iter_object;
+
+/* ---- iterators ---- */
+
+static PyObject *
+iter_new(dict_object *d, view_kind kind)
+{
+    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    if (rec == NULL)
+        return NULL;
+    iter_object *it = PyObject_GC_New(iter_object, d->state->dict_iter_type);
+    if (it == NULL)
+        return NULL;
+    it->dict = (dict_object *)Py_NewRef(d);
+    it->kind = kind;
+    qc_lock_init(&it->lock);
+    qsbr_enter(rec);
+    keytable_cursor_init(&it->cursor, &d->map, rec);
+    qsbr_exit(rec);
+    PyObject_GC_Track(it);
+    return (PyObject *)it;
+}
+
+PyObject *
+dict_iter_keys(PyObject *self)
+{
+    return iter_new(dict_of(self), VIEW_KEYS);
+}
+
+/* The container only: the table's keys and values may be gone (K6). */
+static int
+iter_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((iter_object *)self)->dict);
+    return 0;
+}
+
+static void
+iter_dealloc(PyObject *self)
+{
+    iter_object *it = (iter_object *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (it->cursor.table != NULL)
+        keytable_unref(it->cursor.table);
+    Py_XDECREF(it->dict);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* The next live entry, retained; false at the end. */
+static bool
+iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
+{
+    keytable_stepped r = KEYTABLE_END;
+    keytable *done = NULL;
+    qc_lock_acquire(&it->lock);
+    if (it->cursor.table != NULL) {
+        do {
+            qsbr_enter(rec);
+            r = keytable_step(&it->cursor, &it->dict->map, rec, key, word);
+            if (r == KEYTABLE_ITEM) {
+                refs_retain(*word);
+                refs_retain(*key);
+            }
+            qsbr_exit(rec);
+        } while (r == KEYTABLE_AGAIN);
+        if (r == KEYTABLE_END) {
+            done = it->cursor.table;
+            it->cursor.table = NULL;
+        }
+    }
+    qc_lock_release(&it->lock);
+    if (done != NULL)
+        keytable_unref(done);
+    return r == KEYTABLE_ITEM;
+}
+
+static PyObject *
+iter_next(PyObject *self)
+{
+    iter_object *it = (iter_object *)self;
+    dict_object *d = it->dict;
+    qc_word key, word;
+    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    if (rec == NULL || !iter_step(it, rec, &key, &word))
+        return NULL;
+    if (it->kind == VIEW_KEYS) {
+        refs_release(word);
+        return refs_object(key);
+    }
+    PyObject *value = refs_object(word);
+    if (it->kind == VIEW_VALUES || value == NULL) {
+        refs_release(key);
+        return value;
+    }
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        refs_release(key);
+        Py_DECREF(value);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, refs_object(key));
+    PyTuple_SET_ITEM(pair, 1, value);
+    return pair;
+}
+
+static PyObject *
+iter_length_hint(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    iter_object *it = (iter_object *)self;
+    qc_lock_acquire(&it->lock);
+    uint64_t left = it->cursor.table != NULL ? it->cursor.end - it->cursor.at : 0;
+    qc_lock_release(&it->lock);
+    uint64_t live = keytable_len(&it->dict->map);
+    return PyLong_FromUnsignedLongLong(left < live ? left : live);
+}
+
+static PyMethodDef iter_methods[] = {
+    {"__length_hint__", iter_length_hint, METH_NOARGS, "An estimate of the entries left."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot iter_slots[] = {
+    {Py_tp_dealloc, iter_dealloc}, {Py_tp_traverse, iter_traverse},
+    {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, iter_next},
+    {Py_tp_methods, iter_methods}, {Py_tp_free, PyObject_GC_Del},
+    {0, NULL},
+};
+
+static PyType_Spec iter_spec = {
+    .name = "qsbrcontainers._native.DictIterator",
+    .basicsize = sizeof(iter_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = iter_slots,
+};
+
+/* ---- views ---- */
+
+static PyObject *
+view_new(PyObject *self, view_kind kind)
+{
+    dict_object *d = dict_of(self);
+    view_object *v = PyObject_GC_New(view_object, d->state->dict_view_types[kind]);
+    if (v == NULL)
+        return NULL;
+    v->dict = (dict_object *)Py_NewRef(self);
+    v->kind = kind;
+    PyObject_GC_Track(v);
+    return (PyObject *)v;
+}
+
+PyObject *
+dict_view_keys(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return view_new(self, VIEW_KEYS);
+}
+
+PyObject *
+dict_view_values(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return view_new(self, VIEW_VALUES);
+}
+
+PyObject *
+dict_view_items(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return view_new(self, VIEW_ITEMS);
+}
+
+static int
+view_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((view_object *)self)->dict);
+    return 0;
+}
+
+static void
+view_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((view_object *)self)->dict);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+view_iter(PyObject *self)
+{
+    view_object *v = (view_object *)self;
+    return iter_new(v->dict, v->kind);
+}
+
+static Py_ssize_t
+view_length(PyObject *self)
+{
+    return PyObject_Length((PyObject *)((view_object *)self)->dict);
+}
+
+static int
+keys_contains(PyObject *self, PyObject *key)
+{
+    Py_hash_t hash = dict_hash(key);
+    dict_result r =
+        hash == -1 ? DICT_FAILED : dict_contains_key(((view_object *)self)->dict, key, hash);
+    return r == DICT_FAILED ? -1 : r == DICT_FOUND;
+}
+
+static int
+items_contains(PyObject *self, PyObject *pair)
+{
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
+        return 0;
+    PyObject *key = PyTuple_GET_ITEM(pair, 0), *value;
+    Py_hash_t hash = dict_hash(key);
+    dict_result r =
+        hash == -1 ? DICT_FAILED : dict_lookup(((view_object *)self)->dict, key, hash, &value);
+    if (r != DICT_FOUND)
+        return r == DICT_FAILED ? -1 : 0;
+    int equal = PyObject_RichCompareBool(value, PyTuple_GET_ITEM(pair, 1), Py_EQ);
+    Py_DECREF(value);
+    return equal;
+}
+
+static PyObject *
+view_repr(PyObject *self)
+{
+    int entered = Py_ReprEnter(self);
+    if (entered != 0)
+        return entered > 0 ? PyUnicode_FromString("...") : NULL;
+    static const char *const names[] = {"dict_keys", "dict_values", "dict_items"};
+    PyObject *list = PySequence_List(self);
+    PyObject *text =
+        list == NULL ? NULL : PyUnicode_FromFormat("%s(%R)", names[((view_object *)self)->kind], list);
+    Py_XDECREF(list);
+    Py_ReprLeave(self);
+    return text;
+}
+
+#define VIEW_SLOTS                                                                                 \
+    {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
+        {Py_tp_repr, view_repr}, {Py_tp_free, PyObject_GC_Del}, {Py_sq_length, view_length}
+
+static PyType_Slot keys_slots[] = {VIEW_SLOTS, {Py_sq_contains, keys_contains}, {0, NULL}};
+static PyType_Slot values_slots[] = {VIEW_SLOTS, {0, NULL}};
+static PyType_Slot items_slots[] = {VIEW_SLOTS, {Py_sq_contains, items_contains}, {0, NULL}};
+
+#define VIEW_SPEC(type_name, type_slots)                                                           \
+    {.name = "qsbrcontainers._native." type_name,                                                  \
+     .basicsize = sizeof(view_object),                                                             \
+     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,         \
+     .slots = type_slots}
+
+static PyType_Spec view_specs[] = {
+    VIEW_SPEC("DictKeys", keys_slots),
+    VIEW_SPEC("DictValues", values_slots),
+    VIEW_SPEC("DictItems", items_slots),
+};
+
+int
+qc_dict_views_register(PyObject *module, qc_state *state)
+{
+    for (int i = 0; i < 3; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, &view_specs[i], NULL);
+        state->dict_view_types[i] = (PyTypeObject *)type;
+        if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0)
+            return -1;
+    }
+    state->dict_iter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &iter_spec, NULL);
+    return state->dict_iter_type == NULL ? -1 : 0;
+}

@@ -1,0 +1,208 @@
+/* All of a ConcurrentDict at one moment (K7), and its end. */
+#include "py/py_dict.h"
+
+#include <stdlib.h>
+
+/* ---- dropping a whole table ---- */
+
+/* Keys, values and table: nobody reads them any more.  retire_fn for a cleared
+ * table (K8), and the way of unshared ones.  An iterator may still pin the memory;
+ * it uses addresses only, since the table is not current. */
+static void
+drop_table_item(uint64_t arg)
+{
+    keytable *t = word_to_pointer(arg);
+    keytable_entry *entries = keytable_entries(t);
+    uint32_t used = qc_load_relaxed(&t->used);
+    for (uint32_t i = 0; i < used; i++) {
+        qc_word word = qc_load_relaxed(&entries[i].value);
+        if (!word_is_live(word))
+            continue;
+        refs_release(word);
+        refs_release(entries[i].key);
+    }
+    keytable_unref(t);
+}
+
+void
+dict_drop_table(dict_object *d)
+{
+    keytable *t = keytable_exclusive(&d->map);
+    if (t != NULL) {
+        qc_store_relaxed(&d->map.table.published, NULL);
+        drop_table_item(word_from_pointer(t));
+    }
+}
+
+/* For the collector: nobody but finalizers can come here any more, and those may
+ * put things back, so each pair is taken out before it is dropped, and no more
+ * than there were. */
+int
+dict_tp_clear(PyObject *self)
+{
+    dict_object *d = dict_of(self);
+    if (keytable_exclusive(&d->map) == NULL)
+        return 0;
+    for (uint64_t n = qc_load_relaxed(&d->map.live); n > 0; n--) {
+        keytable_pos pos;
+        qc_word word = WORD_EMPTY;
+        qc_lock_acquire(&d->map.lock);
+        bool found = keytable_find_last(&d->map, &pos);
+        qc_word key = found ? pos.entry->key : WORD_EMPTY;
+        if (found)
+            word = keytable_delete(&d->map, &pos);
+        qc_lock_release(&d->map.lock);
+        if (!found)
+            break;
+        refs_release(word);
+        refs_release(key);
+    }
+    Py_XDECREF(qc_exchange_acq_rel(&d->creators, NULL));
+    return 0;
+}
+
+/* ---- one moment ---- */
+
+static qsbr_record *
+begin(dict_object *d, retire_local **local)
+{
+    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    *local = rec != NULL ? threads_local(d->state) : NULL;
+    return *local != NULL ? rec : NULL;
+}
+
+/* With the lock: from here to thaw no word changes.  False: the grace period
+ * that it takes cannot be had (the barrier is broken). */
+static bool
+freeze(dict_object *d, bool shared)
+{
+    return !shared || keytable_freeze(&d->map, &qsbr_process);
+}
+
+static void
+thaw(dict_object *d, bool shared)
+{
+    if (shared)
+        keytable_thaw(&d->map);
+}
+
+static int
+broken_barrier(void)
+{
+    PyErr_SetString(PyExc_RuntimeError,
+                    "membarrier stopped working in this process: no moment can be had at which "
+                    "no other thread assigns");
+    return -1;
+}
+
+int
+dict_clear_all(dict_object *d)
+{
+    retire_local *local;
+    if (begin(d, &local) == NULL)
+        return -1;
+    keytable *old, *empty = keytable_new_empty(d->state->heap);
+    if (empty == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    qc_lock_acquire(&d->map.lock);
+    bool shared = sharing_is_shared(&d->sharing);
+    bool reserved = shared && retire_reserve(local, 1);
+    bool frozen = (reserved || !shared) && freeze(d, shared);
+    if (frozen) {
+        old = keytable_swap(&d->map, empty);
+        thaw(d, shared);
+        if (shared)
+            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
+    }
+    qc_lock_release(&d->map.lock);
+    if (reserved)
+        retire_commit(local);
+    if (frozen && !shared)
+        drop_table_item(word_from_pointer(old));
+    if (frozen)
+        return 0;
+    keytable_unref(empty);
+    if (shared && !reserved) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return broken_barrier();
+}
+
+/* With the lock, frozen. */
+static bool
+copy_live(dict_object *d, dict_pairs *pairs)
+{
+    keytable *t = keytable_locked(&d->map);
+    keytable_entry *entries = keytable_entries(t);
+    size_t live = qc_load_relaxed(&d->map.live);
+    uint32_t used = qc_load_relaxed(&t->used);
+    pairs->keys = malloc((live + 1) * 2 * sizeof(qc_word));
+    if (pairs->keys == NULL)
+        return false;
+    pairs->values = pairs->keys + live;
+    pairs->n = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        qc_word word = qc_load_acquire(&entries[i].value);
+        if (word == WORD_DELETED)
+            continue;
+        refs_retain(word);
+        refs_retain(entries[i].key);
+        pairs->keys[pairs->n] = entries[i].key;
+        pairs->values[pairs->n++] = word;
+    }
+    qc_assert((size_t)pairs->n == live);
+    return true;
+}
+
+int
+dict_copy_pairs(dict_object *d, dict_pairs *pairs)
+{
+    retire_local *local;
+    *pairs = (dict_pairs){0};
+    if (begin(d, &local) == NULL)
+        return -1;
+    qc_lock_acquire(&d->map.lock);
+    bool shared = sharing_is_shared(&d->sharing);
+    bool frozen = freeze(d, shared);
+    bool copied = frozen && copy_live(d, pairs);
+    if (frozen)
+        thaw(d, shared);
+    qc_lock_release(&d->map.lock);
+    if (copied)
+        return 0;
+    if (!frozen)
+        return broken_barrier();
+    PyErr_NoMemory();
+    return -1;
+}
+
+void
+dict_pairs_drop(dict_pairs *pairs)
+{
+    for (Py_ssize_t i = 0; i < pairs->n; i++) {
+        refs_release(pairs->keys[i]);
+        refs_release(pairs->values[i]);
+    }
+    free(pairs->keys);
+}
+
+PyObject *
+dict_snapshot(dict_object *d)
+{
+    dict_pairs pairs;
+    if (dict_copy_pairs(d, &pairs) < 0)
+        return NULL;
+    PyObject *copy = PyDict_New();
+    for (Py_ssize_t i = 0; copy != NULL && i < pairs.n; i++) {
+        refs_retain(pairs.values[i]);
+        PyObject *value = refs_object(pairs.values[i]);
+        if (value == NULL || PyDict_SetItem(copy, word_to_pointer(pairs.keys[i]), value) < 0)
+            Py_CLEAR(copy);
+        Py_XDECREF(value);
+    }
+    dict_pairs_drop(&pairs);
+    return copy;
+}
