@@ -38,7 +38,8 @@
 #define QC_LINE_PAIR 128 /* two cache lines: adjacent-line prefetch pairs them */
 
 /* What freed memory is filled with before it is given back in debug builds:
- * as a word it is no pointer, no number and no special word of ours. */
+ * as a word it is no pointer, no int and no special word of ours, but a double
+ * that nobody stores. */
 #define QC_POISON 0xDB
 
 static inline void

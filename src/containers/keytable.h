@@ -76,8 +76,10 @@ struct keytable {
     uint32_t mask;            /* slots - 1 */
     uint32_t capacity;        /* entries there is room for: two thirds of the slots */
     uint32_t last;            /* (map lock) no live entry at or after this one */
-    _Atomic uint32_t index[];
+    _Alignas(16) _Atomic uint32_t index[]; /* the entries follow, aligned for their words */
 };
+
+_Static_assert(offsetof(keytable, index) == sizeof(keytable), "table_new adds up sizes");
 
 #define KEYTABLE_EMPTY UINT32_MAX
 #define KEYTABLE_DUMMY (UINT32_MAX - 1)

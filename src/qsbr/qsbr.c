@@ -137,14 +137,15 @@ qsbr_register(qsbr_domain *domain)
     qsbr_record *rec = qsbr_find(domain);
     if (rec != NULL)
         return rec;
+    /* Without the key's destructor the record would never be given back. */
+    if (thread_records == NULL && pthread_setspecific(thread_key, &thread_records) != 0)
+        return NULL;
     qsbr_record *old = find_any(domain);
     rec = register_record(domain, old);
     if (rec == NULL)
         return NULL;
     if (old == NULL) {
         qc_add_acq_rel(&domain->refs, 1u);
-        if (thread_records == NULL)
-            pthread_setspecific(thread_key, &thread_records);
         rec->thread_next = thread_records;
         thread_records = rec;
     }

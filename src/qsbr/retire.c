@@ -309,8 +309,11 @@ wait_for(qsbr_domain *domain, uint64_t goal, patience how)
         return;
     }
     struct timespec step = {.tv_nsec = 100 * 1000};
-    for (int tries = how == INSIST ? 10000 : 1; !qsbr_poll(domain, goal) && --tries > 0;)
+    for (int tries = how == INSIST ? 5000 : 1; !qsbr_poll(domain, goal) && --tries > 0;) {
+        if (qc_load_relaxed(&domain->broken) != 0)
+            return; /* it will never be */
         nanosleep(&step, NULL);
+    }
 }
 
 /* Runs the closed batches of this thread whose goal is reached. */
