@@ -160,11 +160,10 @@ qsbr_register_process(void)
     return qsbr_register(&qsbr_process);
 }
 
-void
-qsbr_unregister(qsbr_record *rec)
+static void
+unregister(qsbr_record *rec)
 {
     qsbr_domain *domain = rec->domain;
-    qc_assert(rec->nesting == 0);
     qc_lock_acquire(&domain->lock);
     bool was = qc_load_relaxed(&rec->registered) != 0;
     qc_store_release(&rec->registered, 0u);
@@ -182,6 +181,13 @@ qsbr_unregister(qsbr_record *rec)
     }
 }
 
+void
+qsbr_unregister(qsbr_record *rec)
+{
+    qc_assert(rec->nesting == 0);
+    unregister(rec);
+}
+
 /* The end of an OS thread: the key's destructor, without a thread state and
  * possibly after the interpreter.  Plain C, no allocator (Q10). */
 static void
@@ -193,7 +199,7 @@ thread_end(void *records)
     while (rec != NULL) {
         qsbr_record *next = rec->thread_next;
         rec->nesting = 0;
-        qsbr_unregister(rec);
+        unregister(rec);
         record_unref(rec);
         rec = next;
     }
@@ -330,7 +336,7 @@ qsbr_domain_release(qsbr_domain *domain)
     for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next)
         for (int i = 0; i < CHUNK_RECORDS; i++)
             if (qc_load_acquire(&c->records[i].refs) != 0)
-                qsbr_unregister(&c->records[i]);
+                unregister(&c->records[i]);
     domain_unref(domain);
 }
 

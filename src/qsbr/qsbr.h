@@ -134,7 +134,8 @@ bool qsbr_init(void);
 
 /* A domain of one's own, so that a slow section of somebody else's stalls
  * nobody here.  NULL: no memory.  qsbr_domain_release drops the creator's
- * reference: threads that have a record keep the memory until they end. */
+ * reference and the registry's, when nobody is in a section of it any more;
+ * threads that had a record keep the memory until they end. */
 qsbr_domain *qsbr_domain_new(void);
 void qsbr_domain_release(qsbr_domain *domain);
 
@@ -147,9 +148,8 @@ qsbr_record *qsbr_register_process(void);
 /* This thread's record in `domain` or NULL; no lock. */
 qsbr_record *qsbr_find(qsbr_domain *domain);
 
-/* Takes the record out of the registry; outside any section, by its own thread
- * or by whoever knows that the thread is not in one.  The OS thread's reference
- * stays until the thread ends. */
+/* Takes the calling thread's record out of the registry, outside any section.  The
+ * OS thread's reference stays until the thread ends. */
 void qsbr_unregister(qsbr_record *rec);
 
 /* The sequence of an unlink: call it after the unlink, once a batch. */
