@@ -1,0 +1,125 @@
+/* What the C programs of this folder share.
+ *
+ *   CHECK          always on; prints file:line and the condition, and ends the
+ *                  process with status 1 (in a fork child, the child)
+ *   run_threads    threads that begin together
+ *   stepper        a thread that does one thing at a time, on request: one thread
+ *                  of the test drives several records through a protocol
+ *   in_child       a function in a forked child, whose status is checked
+ *   scaled         counts times QC_TORTURE_SCALE
+ *
+ * A program names the guarantee a test is about: RUN(test_Q1_...).  Which barrier
+ * is used (Q12) says QSBRCONTAINERS_BARRIER, as for the extension.
+ */
+#ifndef ENGINE_HARNESS_H
+#define ENGINE_HARNESS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#include "qsbr/qsbr.h"
+
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond))                                                                               \
+            harness_fail(__FILE__, __LINE__, #cond);                                               \
+    } while (0)
+
+#define CHECK_EQ(a, b)                                                                             \
+    do {                                                                                           \
+        uint64_t harness_a = (uint64_t)(a), harness_b = (uint64_t)(b);                             \
+        if (harness_a != harness_b)                                                                \
+            harness_fail_eq(__FILE__, __LINE__, #a " == " #b, harness_a, harness_b);               \
+    } while (0)
+
+_Noreturn void harness_fail(const char *file, int line, const char *what);
+_Noreturn void harness_fail_eq(const char *file, int line, const char *what, uint64_t a,
+                               uint64_t b);
+
+/* The status by which a program says that this machine cannot do what is asked. */
+#define HARNESS_CANNOT 77
+
+/* First thing in main: output, watchdog; with `engine` barrier_init and qsbr_init. */
+void harness_init(bool engine);
+
+/* Prints the name, runs it; a test that hangs is ended, with its name. */
+#define RUN(test) harness_run(#test, test)
+void harness_run(const char *name, void (*test)(void));
+
+/* ---- amounts, chance ---- */
+
+/* n times QC_TORTURE_SCALE, at least 1. */
+uint64_t scaled(uint64_t n);
+uint64_t now_ns(void);
+void sleep_ms(unsigned ms);
+
+/* xorshift64*: each thread its own state, never 0. */
+static inline uint64_t
+chance(uint64_t *state)
+{
+    uint64_t x = *state;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    *state = x;
+    return x * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+/* ---- threads ---- */
+
+/* `body(arg, i)` in n threads that begin together; returns when all have ended. */
+void run_threads(unsigned n, void (*body)(void *arg, unsigned i), void *arg);
+
+/* As pthread_create, checked. */
+pthread_t thread_start(void *(*body)(void *), void *arg);
+void thread_join(pthread_t thread);
+
+typedef struct stepper stepper;
+stepper *stepper_new(void);
+/* fn(arg) in the stepper's thread; `run` returns when it is through, `start` at
+ * once (then `wait`). */
+void stepper_run(stepper *s, void (*fn)(void *), void *arg);
+void stepper_start(stepper *s, void (*fn)(void *), void *arg);
+void stepper_wait(stepper *s);
+bool stepper_busy(stepper *s);
+/* Ends and joins the thread: its records with it (Q4). */
+void stepper_end(stepper *s);
+
+/* A stepper with a record in `domain`, and steps of it. */
+stepper *reader_new(qsbr_domain *domain);
+qsbr_record *reader_record(stepper *s);
+void reader_enter(stepper *s);
+void reader_exit(stepper *s);
+
+/* ---- processes ---- */
+
+/* fn(arg) in a forked child that has to end well.  `in_child_that_dies`: it has to
+ * be ended by the signal. */
+void in_child(void (*fn)(void *), void *arg);
+void in_child_that_dies(void (*fn)(void *), void *arg, int signal);
+
+/* ---- libc allocations that fail ---- */
+
+/* In builds with HARNESS_MALLOC the sources' malloc, calloc and posix_memalign come
+ * through here: the n-th from now fails (0: none). */
+#ifdef HARNESS_MALLOC
+void harness_fail_malloc(uint64_t n);
+#endif
+
+/* Whether a sanitizer takes part: their programs are slower. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HARNESS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HARNESS_SANITIZED 1
+#endif
+#endif
+#ifndef HARNESS_SANITIZED
+#define HARNESS_SANITIZED 0
+#endif
+
+#endif
