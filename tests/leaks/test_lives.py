@@ -1,0 +1,131 @@
+"""Objects made = objects finalized: long random sequences of operations, and what is alive in the
+middle of them is what the container holds."""
+
+import random
+
+import pytest
+from support import DICTS, LISTS, MANY_TOUCHES, Census, in_other_thread, settle, touch
+
+from qsbrcontainers import ConcurrentDict, ConcurrentList
+
+STEPS = 4000
+
+
+def here(function, *arguments):
+    return function(*arguments)
+
+
+def in_turn(step):
+    return in_other_thread if step % 2 else here
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("threads", ["one", "turns", "deferred"])
+@pytest.mark.parametrize("kind", DICTS)
+def test_dict(kind, threads, seed):
+    rng, census = random.Random(seed), Census()
+    d = DICTS[kind]()
+    if threads == "deferred":
+        touch(d, MANY_TOUCHES)
+    names = [f"key{i}" for i in range(30)]
+    for step in range(STEPS):
+        call = in_turn(step) if threads == "turns" else here
+        key = rng.choice(names) if rng.random() < 0.7 else rng.randrange(100)
+        match rng.randrange(12):
+            case 0 | 1 | 2:
+                call(d.__setitem__, key, census.new())
+            case 3:
+                call(d.__setitem__, census.new(), census.new())
+            case 4:
+                call(d.pop, key, None)
+            case 5:
+                call(d.setdefault, key, census.new())
+            case 6:
+                d and call(d.popitem)
+            case 7:
+                call(d.get, key)
+            case 8:
+                call(d.update, {key: census.new(), census.new(): 1})
+            case 9:
+                call(list, d.items())
+            case 10:
+                call(d.__setitem__, key, step)
+            case 11:
+                rng.random() < 0.05 and call(d.clear)
+        if step % 1000 == 0:
+            settle()
+            held = [o for pair in d.items() for o in pair if not isinstance(o, (str, int))]
+            assert census.alive == len(held)
+            del held
+    d = None
+    settle()
+    assert census.alive == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("threads", ["one", "turns", "deferred"])
+@pytest.mark.parametrize("kind", LISTS)
+def test_list(kind, threads, seed):
+    rng, census = random.Random(seed), Census()
+    values = LISTS[kind]()
+    if threads == "deferred":
+        touch(values, MANY_TOUCHES)
+    for step in range(STEPS):
+        call = in_turn(step) if threads == "turns" else here
+        match rng.randrange(8):
+            case 0 | 1:
+                call(values.append, census.new())
+            case 2:
+                values and call(values.pop)
+            case 3 | 4:
+                values and call(values.__setitem__, rng.randrange(len(values)), census.new())
+            case 5:
+                call(values.extend, [census.new() for _ in range(rng.randrange(10))])
+            case 6:
+                values and call(values.__getitem__, -1)
+            case 7:
+                rng.random() < 0.05 and call(values.clear)
+        if step % 1000 == 0:
+            settle()
+            assert census.alive == len(values)
+    values = None
+    settle()
+    assert census.alive == 0
+
+
+@pytest.mark.parametrize("constructor", [ConcurrentDict, ConcurrentList])
+def test_dropped_by_another_thread(constructor):
+    """The last reference goes away in a thread that did not make the container."""
+    census = Census()
+    for _ in range(200):
+        holder = [constructor((i, census.new()) for i in range(20))]
+        in_other_thread(holder.clear)
+    settle()
+    assert census.alive == 0
+
+
+def test_iterators_left_in_the_middle():
+    census = Census()
+    iterators = []
+    for make in (DICTS["ConcurrentDict"], DICTS["shared"]):
+        d = make((i, census.new()) for i in range(100))
+        for view in (d, d.values(), d.items()):
+            iterator = iter(view)
+            next(iterator)
+            iterators.append(iterator)
+        d.update((i, census.new()) for i in range(50, 1000))
+        for iterator in iterators:
+            next(iterator)
+        d.clear()
+    for make in LISTS.values():
+        values = make(census.new() for _ in range(100))
+        iterators.append(iter(values))
+        next(iterators[-1])
+        values.extend([census.new() for _ in range(1000)])
+        values.clear()
+    del d, view, iterator, values
+    settle()
+    # An iterator keeps its container, not what was in it.
+    assert census.alive == 0
+    iterators.clear()
+    settle()
