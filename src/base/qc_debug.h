@@ -27,7 +27,8 @@
 #define qc_likely(x) __builtin_expect(!!(x), 1)
 #define qc_unlikely(x) __builtin_expect(!!(x), 0)
 #define QC_INLINE static inline __attribute__((always_inline))
-#define QC_NOINLINE __attribute__((noinline, cold))
+/* Not `cold`: gcc 12 then takes whole files that call such functions for cold. */
+#define QC_NOINLINE __attribute__((noinline))
 #else
 #define qc_likely(x) (x)
 #define qc_unlikely(x) (x)

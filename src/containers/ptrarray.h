@@ -195,8 +195,7 @@ ptrarray_get_from_end(ptrarray_root *root, const qsbr_record *rec, size_t back, 
     qc_yield("get: loaded");
     /* The size first, acquire: partner is its release store.  A size of a later
      * change than the next one brings the raised count with it. */
-    if (qc_unlikely(qc_load_acquire(&a->size) != size ||
-                    qc_load_relaxed(&a->changes) != changes))
+    if (qc_unlikely(qc_load_acquire(&a->size) != size || qc_load_relaxed(&a->changes) != changes))
         return PTRARRAY_CHANGED;
     return PTRARRAY_HIT;
 }
@@ -269,6 +268,15 @@ ptrarray_set(ptrarray *a, size_t index, qc_word word)
 /* Makes `fresh`, complete and the caller's alone until now, the list's array, and
  * returns the old one: the caller's to free, unless it is ptrarray_none. */
 ptrarray *ptrarray_publish(ptrarray_root *root, ptrarray *fresh);
+
+/* Nobody else has the list: its array is the caller's, the list is empty. */
+static inline ptrarray *
+ptrarray_take(ptrarray_root *root)
+{
+    ptrarray *a = ptrarray_exclusive(root);
+    qc_store_relaxed(&root->published, &ptrarray_none);
+    return a;
+}
 
 /* ---- arrays that nobody else has ---- */
 

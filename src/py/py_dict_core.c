@@ -12,7 +12,7 @@ typedef struct {
 } probe_ctx;
 
 static void
-leave(probe_ctx *p)
+leave(const probe_ctx *p)
 {
     if (p->locked)
         qc_lock_release(&p->d->map.lock);
@@ -21,7 +21,7 @@ leave(probe_ctx *p)
 }
 
 static keytable *
-come_back(probe_ctx *p)
+come_back(const probe_ctx *p)
 {
     if (p->locked) {
         qc_lock_acquire(&p->d->map.lock);
@@ -33,10 +33,12 @@ come_back(probe_ctx *p)
 
 /* A comparison that may run Python code: on a strong reference, outside the
  * section and the lock.  CHANGED if what was compared with is not there any
- * more: start over, as dict does. */
+ * more: start over, as dict does.  (The context comes by value: its address
+ * taken, it could not stay in registers on the path that never comes here.) */
 static QC_NOINLINE keytable_result
-match_by_eq(probe_ctx *p, keytable *t, PyObject *theirs, uint32_t slot)
+match_by_eq(const probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slot)
 {
+    const probe_ctx *p = &by_value;
     uint64_t id = t->id;
     uint32_t slot_value = qc_load_relaxed(&t->index[slot]);
     Py_INCREF(theirs); /* plain: the table's reference waits for our section */
@@ -62,7 +64,7 @@ match_str(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
         return KEYTABLE_HIT;
     if (qc_likely(PyUnicode_CheckExact(theirs)))
         return refs_str_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
-    return match_by_eq(p, t, theirs, slot);
+    return match_by_eq(*p, t, theirs, slot);
 }
 
 QC_INLINE keytable_result
@@ -74,7 +76,7 @@ match_any(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
         return KEYTABLE_HIT;
     if (PyLong_CheckExact(p->key) && PyLong_CheckExact(theirs))
         return refs_int_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
-    return match_by_eq(p, t, theirs, slot);
+    return match_by_eq(*p, t, theirs, slot);
 }
 
 /* In a section, from the current table on, until nothing changes under the

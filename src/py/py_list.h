@@ -1,7 +1,11 @@
 /* ConcurrentList: what its files share.
  *
- *   py_list.c       the type and its methods
- *   py_list_iter.c  its iterator
+ *   py_list.c        the type, and what reads
+ *   py_list_write.c  what writes
+ *   py_list_iter.c   the iterator
+ *
+ * Every function below begins with a safe point (list_begin), so no caller may hold
+ * a lock or be in a section.
  */
 #ifndef PY_LIST_H
 #define PY_LIST_H
@@ -34,6 +38,27 @@ PyObject *list_get(list_object *l, Py_ssize_t index);
 
 /* len(l), lock-free; -1 with MemoryError. */
 Py_ssize_t list_length(PyObject *self);
+
+/* A5: the list's words, retained, the caller's own.  NULL with MemoryError. */
+ptrarray *list_moment(list_object *l);
+
+/* The words of what list() would make of `iterable`, retained, the caller's own.
+ * NULL with an exception. */
+ptrarray *list_words_from(list_object *l, PyObject *iterable);
+
+/* Replaces all elements by `fresh`, at once, and takes it over: 0, or -1 with
+ * MemoryError and the list as it was. */
+int list_replace(list_object *l, ptrarray *fresh);
+
+/* l[index] = value: 0, or -1 with an exception.  NULL deletes: TypeError for now. */
+int list_set(list_object *l, Py_ssize_t index, PyObject *value);
+
+/* Methods with their docstrings, from py_list_write.c. */
+PyObject *list_append(PyObject *self, PyObject *value);
+PyObject *list_extend(PyObject *self, PyObject *iterable);
+PyObject *list_pop(PyObject *self, PyObject *ignored);
+PyObject *list_clear(PyObject *self, PyObject *ignored);
+extern const char list_append_doc[], list_extend_doc[], list_pop_doc[], list_clear_doc[];
 
 /* iter(l). */
 PyObject *list_iter(PyObject *self);

@@ -42,7 +42,7 @@ iter_next(PyObject *self)
     qsbr_record *rec = list_begin(l);
     if (rec == NULL)
         return NULL;
-    qc_word word;
+    qc_word word = WORD_EMPTY;
     ptrarray_result result;
     bool mine;
     do {
@@ -105,10 +105,10 @@ static PyMethodDef iter_methods[] = {
 };
 
 static PyType_Slot iter_slots[] = {
-    {Py_tp_iter, PyObject_SelfIter},   {Py_tp_iternext, iter_next},
-    {Py_tp_methods, iter_methods},     {Py_tp_traverse, iter_traverse},
-    {Py_tp_clear, iter_clear},         {Py_tp_dealloc, iter_dealloc},
-    {Py_tp_free, PyObject_GC_Del},     {0, NULL},
+    {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, iter_next},
+    {Py_tp_methods, iter_methods},   {Py_tp_traverse, iter_traverse},
+    {Py_tp_clear, iter_clear},       {Py_tp_dealloc, iter_dealloc},
+    {Py_tp_free, PyObject_GC_Del},   {0, NULL},
 };
 
 PyType_Spec list_iter_spec = {

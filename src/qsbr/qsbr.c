@@ -116,6 +116,8 @@ register_record(qsbr_domain *domain, qsbr_record *old)
          * the release sequence of the last owner's exit. */
         qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
         qc_store_relaxed(&rec->asked, 0u);
+        if (old == NULL)
+            qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
         rec->tenure += old == NULL;
         rec->nesting = 0;
@@ -145,7 +147,6 @@ qsbr_register(qsbr_domain *domain)
     if (rec == NULL)
         return NULL;
     if (old == NULL) {
-        qc_add_acq_rel(&domain->refs, 1u);
         rec->thread_next = thread_records;
         thread_records = rec;
     }
