@@ -1,0 +1,337 @@
+/* ConcurrentList: the type, and what reads.
+ *
+ * l[i] and len are in a section and nowhere else; what looks at several elements
+ * copies their words under the lock and goes to work, and to Python code, on the
+ * copy (A5). */
+#include "py/py_list.h"
+
+#include <stddef.h>
+
+/* ---- several elements at one moment (A5) ---- */
+
+/* The list's words, retained: the caller's own.  NULL with MemoryError. */
+ptrarray *
+list_moment(list_object *l)
+{
+    if (list_begin(l) == NULL)
+        return NULL;
+    qc_lock_acquire(&l->array.lock);
+    ptrarray *copy = ptrarray_moment(l->state->heap, &l->array, refs_retain);
+    qc_lock_release(&l->array.lock);
+    if (copy == NULL)
+        PyErr_NoMemory();
+    return copy;
+}
+
+static PyObject *
+list_snapshot(list_object *l)
+{
+    ptrarray *moment = list_moment(l);
+    if (moment == NULL)
+        return NULL;
+    Py_ssize_t n = (Py_ssize_t)ptrarray_size(moment), i = 0;
+    PyObject *result = PyList_New(n);
+    for (; result != NULL && i < n; i++) {
+        PyObject *item = refs_object(ptrarray_word(moment, (size_t)i));
+        if (item == NULL)
+            Py_CLEAR(result);
+        else
+            PyList_SET_ITEM(result, i, item);
+    }
+    ptrarray_drop(moment, (size_t)i, refs_release);
+    return result;
+}
+
+/* ---- life ---- */
+
+static PyObject *
+list_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    qc_state *state = qc_state_of_type(type);
+    /* Before the object exists: registering detaches. */
+    if (state == NULL || (qsbr_self == NULL && threads_register() == NULL))
+        return NULL;
+    list_object *l = (list_object *)type->tp_alloc(type, 0);
+    if (l == NULL)
+        return NULL;
+    ptrarray_init(&l->array);
+    l->state = state;
+    if (sharing_init(&l->sharing) < 0)
+        Py_CLEAR(l);
+    return (PyObject *)l;
+}
+
+static int
+list_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    list_object *l = list_of(self);
+    PyObject *iterable = NULL;
+    /* As list does: a subclass with its own __new__ may take keywords. */
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0 && Py_TYPE(self)->tp_new == list_new) {
+        PyErr_SetString(PyExc_TypeError, "ConcurrentList() takes no keyword arguments");
+        return -1;
+    }
+    if (!PyArg_UnpackTuple(args, "ConcurrentList", 0, 1, &iterable))
+        return -1;
+    ptrarray *fresh = iterable == NULL ? &ptrarray_none : list_words_from(l, iterable);
+    return fresh == NULL ? -1 : list_replace(l, fresh);
+}
+
+static int
+list_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    ptrarray *a = ptrarray_exclusive(&list_of(self)->array);
+    for (size_t i = 0, n = ptrarray_size(a); i < n; i++) {
+        qc_word word = ptrarray_word(a, i);
+        if (refs_word_is_object(word))
+            Py_VISIT((PyObject *)word_to_pointer(word));
+    }
+    return 0;
+}
+
+/* tp_clear and deallocation: whoever could read has a reference, or is garbage as
+ * well.  So nothing is delayed, and nothing is needed that could be gone by now:
+ * neither the module's state, nor the thread's record, nor the lock. */
+static int
+list_tp_clear(PyObject *self)
+{
+    ptrarray_drop(ptrarray_take(&list_of(self)->array), 0, refs_release);
+    return 0;
+}
+
+static void
+list_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, list_dealloc)
+    PyObject_ClearWeakRefs(self);
+    list_tp_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+    Py_TRASHCAN_END
+}
+
+/* ---- one element ---- */
+
+PyObject *
+list_get(list_object *l, Py_ssize_t index)
+{
+    qsbr_record *rec = list_begin(l);
+    if (rec == NULL)
+        return NULL;
+    qc_word word;
+    ptrarray_result result;
+    do {
+        qsbr_enter(rec);
+        if (qc_likely(index >= 0))
+            result = ptrarray_get(&l->array, rec, (size_t)index, &word);
+        else
+            result = ptrarray_get_from_end(&l->array, rec, (size_t)0 - (size_t)index, &word);
+        if (qc_likely(result == PTRARRAY_HIT))
+            refs_retain(word);
+        qsbr_exit(rec);
+    } while (qc_unlikely(result == PTRARRAY_CHANGED));
+    return qc_likely(result == PTRARRAY_HIT) ? refs_object(word) : NULL;
+}
+
+static PyObject *
+list_item(PyObject *self, Py_ssize_t index)
+{
+    PyObject *item = index < 0 ? NULL : list_get(list_of(self), index);
+    if (item == NULL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "list index out of range");
+    return item;
+}
+
+static int
+list_ass_item(PyObject *self, Py_ssize_t index, PyObject *value)
+{
+    /* A negative index has had the length added already. */
+    return list_set(list_of(self), index < 0 ? PY_SSIZE_T_MAX : index, value);
+}
+
+/* False with an exception. */
+static bool
+index_of(PyObject *key, Py_ssize_t *index)
+{
+    if (qc_unlikely(!PyIndex_Check(key))) {
+        PyErr_Format(PyExc_TypeError, "list indices must be integers, not %.200s",
+                     Py_TYPE(key)->tp_name);
+        return false;
+    }
+    *index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+    return *index != -1 || !PyErr_Occurred();
+}
+
+static PyObject *
+list_subscript(PyObject *self, PyObject *key)
+{
+    Py_ssize_t index;
+    if (!index_of(key, &index))
+        return NULL;
+    PyObject *item = list_get(list_of(self), index);
+    if (qc_unlikely(item == NULL) && !PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "list index out of range");
+    return item;
+}
+
+static int
+list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
+{
+    Py_ssize_t index;
+    return index_of(key, &index) ? list_set(list_of(self), index, value) : -1;
+}
+
+Py_ssize_t
+list_length(PyObject *self)
+{
+    list_object *l = list_of(self);
+    qsbr_record *rec = list_begin(l);
+    if (rec == NULL)
+        return -1;
+    qsbr_enter(rec);
+    size_t size = ptrarray_len(&l->array, rec);
+    qsbr_exit(rec);
+    return (Py_ssize_t)size;
+}
+
+/* ---- the whole list ---- */
+
+PyDoc_STRVAR(snapshot_doc, "snapshot($self, /)\n--\n\n"
+                           "A list of the elements at one moment.\n\n"
+                           "Takes the list's lock while it copies; readers notice nothing.");
+
+static PyObject *
+list_snapshot_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return list_snapshot(list_of(self));
+}
+
+static int
+list_contains(PyObject *self, PyObject *value)
+{
+    ptrarray *moment = list_moment(list_of(self));
+    if (moment == NULL)
+        return -1;
+    qc_word wanted = refs_borrowed_word(value);
+    bool wanted_int = !refs_word_is_object(wanted) && word_is_int(wanted);
+    int found = 0;
+    size_t i = 0;
+    for (size_t n = ptrarray_size(moment); found == 0 && i < n; i++) {
+        qc_word word = ptrarray_word(moment, i);
+        /* Identity, two ints of the word's size, or whatever __eq__ says. */
+        if (word == wanted || (wanted_int && !refs_word_is_object(word) && word_is_int(word))) {
+            found = word == wanted;
+            refs_release(word);
+            continue;
+        }
+        PyObject *item = refs_object(word);
+        found = item == NULL ? -1 : PyObject_RichCompareBool(item, value, Py_EQ);
+        Py_XDECREF(item);
+    }
+    ptrarray_drop(moment, i, refs_release);
+    return found;
+}
+
+static PyObject *
+list_richcompare(PyObject *self, PyObject *other, int op)
+{
+    bool ours = PyObject_TypeCheck(other, list_of(self)->state->list_type);
+    if (!ours && !PyList_Check(other))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *a = list_snapshot(list_of(self));
+    if (a == NULL)
+        return NULL;
+    PyObject *b = ours ? list_snapshot(list_of(other)) : Py_NewRef(other);
+    PyObject *result = b == NULL ? NULL : PyObject_RichCompare(a, b, op);
+    Py_DECREF(a);
+    Py_XDECREF(b);
+    return result;
+}
+
+PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nSize of the list in memory, in bytes.");
+
+static PyObject *
+list_sizeof(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    list_object *l = list_of(self);
+    if (list_begin(l) == NULL)
+        return NULL;
+    qc_lock_acquire(&l->array.lock);
+    ptrarray *a = ptrarray_locked(&l->array);
+    size_t bytes = a == &ptrarray_none ? 0 : ptrarray_bytes(a);
+    qc_lock_release(&l->array.lock);
+    return PyLong_FromSize_t(bytes + (size_t)Py_TYPE(self)->tp_basicsize);
+}
+
+/* ---- the type ---- */
+
+PyDoc_STRVAR(class_getitem_doc, "ConcurrentList[T], for annotations.");
+
+static PyMethodDef list_methods[] = {
+    {"append", list_append, METH_O, list_append_doc},
+    {"extend", list_extend, METH_O, list_extend_doc},
+    {"pop", list_pop, METH_NOARGS, list_pop_doc},
+    {"clear", list_clear, METH_NOARGS, list_clear_doc},
+    {"snapshot", list_snapshot_method, METH_NOARGS, snapshot_doc},
+    {"__sizeof__", list_sizeof, METH_NOARGS, sizeof_doc},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, class_getitem_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef list_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(list_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(list_doc,
+             "ConcurrentList(iterable=(), /)\n--\n\n"
+             "A list that many threads read without a lock.\n\n"
+             "l[i], len(l) and a step of an iterator take no lock. What writes one element or\n"
+             "adds some is atomic and takes the list's lock for a moment. What looks at all\n"
+             "elements (in, ==, repr, snapshot) sees them as they are at one moment, and calls\n"
+             "their methods on a copy afterwards, without a lock. An iterator is live: it sees\n"
+             "what others append, and ends for good where it finds the end; threads that share\n"
+             "an iterator get each index once.");
+
+static PyType_Slot list_slots[] = {
+    {Py_tp_doc, (void *)list_doc},
+    {Py_tp_new, list_new},
+    {Py_tp_init, list_init},
+    {Py_tp_dealloc, list_dealloc},
+    {Py_tp_traverse, list_traverse},
+    {Py_tp_clear, list_tp_clear},
+    {Py_tp_free, PyObject_GC_Del},
+    {Py_tp_methods, list_methods},
+    {Py_tp_members, list_members},
+    {Py_tp_iter, list_iter},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_tp_richcompare, list_richcompare},
+    {Py_sq_length, list_length},
+    {Py_sq_item, list_item},
+    {Py_sq_ass_item, list_ass_item},
+    {Py_sq_contains, list_contains},
+    {Py_mp_length, list_length},
+    {Py_mp_subscript, list_subscript},
+    {Py_mp_ass_subscript, list_ass_subscript},
+    {0, NULL},
+};
+
+static PyType_Spec list_spec = {
+    .name = "qsbrcontainers.ConcurrentList",
+    .basicsize = sizeof(list_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_SEQUENCE,
+    .slots = list_slots,
+};
+
+int
+qc_list_register(PyObject *module, qc_state *state)
+{
+    state->list_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &list_spec, NULL);
+    state->list_iter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &list_iter_spec, NULL);
+    if (state->list_type == NULL || state->list_iter_type == NULL)
+        return -1;
+    return PyModule_AddType(module, state->list_type);
+}

@@ -1,0 +1,313 @@
+/* ConcurrentList: what writes.
+ *
+ * All of it takes the list's lock, for as long as it takes to copy words.  Items
+ * become words before, and what is taken out is dropped after: no Python code, no
+ * decref and none of Python's allocators under the lock. */
+#include "py/py_list.h"
+
+/* ---- what every operation that takes something out has in common ---- */
+
+/* From write_begin to write_end the lock is held.  One thing, at most, is taken out
+ * in between, and is `gone` to readers that come later: write_may_take first,
+ * before anything is changed (T2), then the change, then write_gone.  write_end
+ * does away with it, at once if the list is unshared, or leaves it to the queue
+ * (T1, K8). */
+typedef struct {
+    list_object *list;
+    retire_local *local;
+    retire_fn fn;
+    uint64_t arg;
+    bool shared, reserved;
+} writing;
+
+/* NULL with MemoryError; nothing is held then. */
+static ptrarray *
+write_begin(writing *w, list_object *l)
+{
+    if (list_begin(l) == NULL)
+        return NULL;
+    w->list = l;
+    w->local = threads_local(l->state);
+    if (w->local == NULL)
+        return NULL;
+    w->fn = NULL;
+    w->reserved = false;
+    qc_lock_acquire(&l->array.lock);
+    w->shared = sharing_is_shared(&l->sharing);
+    return ptrarray_locked(&l->array);
+}
+
+/* False: no memory. */
+static bool
+write_may_take(writing *w)
+{
+    if (w->shared)
+        w->reserved = retire_reserve(w->local, 1);
+    return !w->shared || w->reserved;
+}
+
+/* `bytes` of memory, or none: a reference. */
+static void
+write_gone(writing *w, retire_fn fn, uint64_t arg, size_t bytes)
+{
+    if (!w->shared) {
+        w->fn = fn;
+        w->arg = arg;
+    }
+    else if (bytes != 0) {
+        retire_block(w->local, fn, arg, bytes);
+    }
+    else {
+        retire_ref(w->local, fn, arg);
+    }
+}
+
+static void
+write_end(writing *w)
+{
+    qc_lock_release(&w->list->array.lock);
+    if (w->reserved)
+        retire_commit(w->local);
+    if (w->fn != NULL)
+        w->fn(w->arg);
+}
+
+/* retire_fn: an array whose words have moved to another one. */
+static void
+free_array(uint64_t array)
+{
+    ptrarray_free((ptrarray *)(uintptr_t)array);
+}
+
+/* retire_fn: an array and its references, as one item (K8). */
+static void
+drop_array(uint64_t array)
+{
+    ptrarray_drop((ptrarray *)(uintptr_t)array, 0, refs_release);
+}
+
+/* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
+static void
+write_array(writing *w, ptrarray *fresh, retire_fn fn)
+{
+    ptrarray *old = ptrarray_publish(&w->list->array, fresh);
+    if (old != &ptrarray_none)
+        write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
+}
+
+/* ---- all elements ---- */
+
+/* The words of what list() would make of `iterable`, retained: the caller's own.
+ * NULL with an exception. */
+ptrarray *
+list_words_from(list_object *l, PyObject *iterable)
+{
+    /* An overridden __iter__ of a subclass counts, as with list. */
+    if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
+        return list_moment(list_of(iterable));
+    /* A list of our own: nobody changes it meanwhile. */
+    PyObject *items =
+        PyTuple_CheckExact(iterable) ? Py_NewRef(iterable) : PySequence_List(iterable);
+    if (items == NULL)
+        return NULL;
+    bool tuple = PyTuple_Check(items);
+    Py_ssize_t n = tuple ? PyTuple_GET_SIZE(items) : PyList_GET_SIZE(items);
+    ptrarray *words = ptrarray_new(l->state->heap, (size_t)n);
+    if (words == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; words != NULL && i < n; i++) {
+        PyObject *item = tuple ? PyTuple_GET_ITEM(items, i) : PyList_GET_ITEM(items, i);
+        ptrarray_append(words, refs_new_word(item));
+    }
+    Py_DECREF(items);
+    return words;
+}
+
+/* Replaces all at once by `fresh`, which it takes over: 0, or -1 with MemoryError
+ * and the list as it was. */
+int
+list_replace(list_object *l, ptrarray *fresh)
+{
+    writing w;
+    ptrarray *a = write_begin(&w, l);
+    if (a != NULL) {
+        bool may = a == &ptrarray_none || write_may_take(&w);
+        if (may)
+            write_array(&w, fresh, drop_array);
+        write_end(&w);
+        if (may)
+            return 0;
+        PyErr_NoMemory();
+    }
+    ptrarray_drop(fresh, 0, refs_release);
+    return -1;
+}
+
+/* ---- one element ---- */
+
+int
+list_set(list_object *l, Py_ssize_t index, PyObject *value)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "ConcurrentList doesn't support item deletion");
+        return -1;
+    }
+    writing w;
+    ptrarray *a = write_begin(&w, l);
+    if (a == NULL)
+        return -1;
+    size_t size = ptrarray_size(a);
+    size_t i = (size_t)index + (index < 0 ? size : 0);
+    bool inside = i < size, may = false;
+    if (inside) {
+        qc_word old = ptrarray_word(a, i);
+        bool object = refs_word_is_object(old);
+        may = !object || write_may_take(&w);
+        if (may) {
+            ptrarray_set(a, i, refs_new_word(value));
+            if (object)
+                write_gone(&w, refs_release_item, old, 0);
+        }
+    }
+    write_end(&w);
+    if (!inside)
+        PyErr_SetString(PyExc_IndexError, "list assignment index out of range");
+    else if (!may)
+        PyErr_NoMemory();
+    return may ? 0 : -1;
+}
+
+/* ---- the end of the list ---- */
+
+/* Appends the words of `more`, or the one word if there is none, to an array. */
+static bool
+add_to(ptrarray *a, ptrarray *more, qc_word word)
+{
+    return more == NULL ? ptrarray_append(a, word) : ptrarray_append_all(a, more);
+}
+
+/* Appends words to the list, at once, which takes them over: 0, or -1 with
+ * MemoryError and the list as it was. */
+static int
+list_add(list_object *l, ptrarray *more, qc_word word)
+{
+    writing w;
+    ptrarray *a = write_begin(&w, l);
+    if (a == NULL)
+        return -1;
+    bool done = add_to(a, more, word);
+    if (!done) {
+        size_t n = more == NULL ? 1 : ptrarray_size(more);
+        ptrarray *fresh = ptrarray_bigger(l->state->heap, a, n);
+        done = fresh != NULL && (a == &ptrarray_none || write_may_take(&w));
+        if (done) {
+            add_to(fresh, more, word);
+            write_array(&w, fresh, free_array);
+        }
+        else if (fresh != NULL) {
+            ptrarray_free(fresh);
+        }
+    }
+    write_end(&w);
+    if (!done)
+        PyErr_NoMemory();
+    return done ? 0 : -1;
+}
+
+const char list_append_doc[] =
+    "append($self, value, /)\n--\n\n"
+    "Append value to the end of the list.\n\n"
+    "Atomic: takes the list's lock; readers see the list with it or without.";
+
+PyObject *
+list_append(PyObject *self, PyObject *value)
+{
+    list_object *l = list_of(self);
+    if (list_begin(l) == NULL)
+        return NULL;
+    qc_word word = refs_new_word(value);
+    qc_lock_acquire(&l->array.lock);
+    bool done = ptrarray_append(ptrarray_locked(&l->array), word);
+    qc_lock_release(&l->array.lock);
+    if (qc_unlikely(!done) && list_add(l, NULL, word) < 0) {
+        refs_release(word);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+const char list_extend_doc[] =
+    "extend($self, iterable, /)\n--\n\n"
+    "Append all elements of iterable.\n\n"
+    "Atomic: the iterable is used up first, without the lock, then all elements\n"
+    "appear at once; other threads may write in between. If the iterable raises,\n"
+    "the list is unchanged. Another ConcurrentList is taken as it is at one moment.";
+
+PyObject *
+list_extend(PyObject *self, PyObject *iterable)
+{
+    ptrarray *more = list_words_from(list_of(self), iterable);
+    if (more == NULL)
+        return NULL;
+    if (list_add(list_of(self), more, 0) < 0) {
+        ptrarray_drop(more, 0, refs_release);
+        return NULL;
+    }
+    ptrarray_free(more);
+    Py_RETURN_NONE;
+}
+
+const char list_pop_doc[] =
+    "pop($self, /)\n--\n\n"
+    "Remove and return the last element.\n\n"
+    "Atomic: takes the list's lock, and no two threads get the same element.\n"
+    "Raises IndexError if the list is empty.";
+
+PyObject *
+list_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    writing w;
+    ptrarray *a = write_begin(&w, list_of(self));
+    if (a == NULL)
+        return NULL;
+    size_t size = ptrarray_size(a);
+    qc_word word = 0;
+    bool may = false;
+    if (size != 0) {
+#ifdef QC_BREAK_LIST_POP_AT_ONCE
+        w.shared = false;
+#endif
+        bool wait = w.shared && refs_word_is_object(ptrarray_word(a, size - 1));
+        may = !wait || write_may_take(&w);
+        if (may) {
+            word = ptrarray_pop(a);
+            /* The list's reference is the caller's, unless a reader may be about to
+             * take one from it: then the caller gets another (K8). */
+            if (wait) {
+                refs_retain(word);
+                write_gone(&w, refs_release_item, word, 0);
+            }
+        }
+    }
+    write_end(&w);
+    if (may)
+        return refs_object(word);
+    if (size == 0)
+        PyErr_SetString(PyExc_IndexError, "pop from empty list");
+    else
+        PyErr_NoMemory();
+    return NULL;
+}
+
+const char list_clear_doc[] =
+    "clear($self, /)\n--\n\n"
+    "Remove all elements.\n\n"
+    "Atomic: takes the list's lock, and readers see all elements or none.";
+
+PyObject *
+list_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (list_replace(list_of(self), &ptrarray_none) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
