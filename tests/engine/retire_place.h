@@ -123,7 +123,4 @@ retire_some_and_end(void *arg)
     return NULL;
 }
 
-/* An item that retires more refers to this place. */
-static place *inside;
-
 #endif

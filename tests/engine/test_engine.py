@@ -85,7 +85,7 @@ def call(command, **settings):
 def build(command):
     done = call(command)
     if done.returncode != 0:
-        pytest.fail(f"{' '.join(command)}\n{done.stderr}", pytrace=False)
+        pytest.fail(f"does not compile: {' '.join(command[-12:])}\n{done.stderr}", pytrace=False)
 
 
 class Builder:

@@ -2,6 +2,9 @@
  * close, when their items run. */
 #include "retire_place.h"
 
+/* Where items that retire more put it. */
+static place *inside;
+
 /* ---- T2 ---- */
 
 static void

@@ -2,6 +2,9 @@
  * threads left, collect, drain, and the figures. */
 #include "retire_place.h"
 
+/* Where items that retire more put it. */
+static place *inside;
+
 /* ---- T6 ---- */
 
 static const unsigned quiet_ms = RETIRE_QUIET_NS / 1000000 + 10;
@@ -145,7 +148,7 @@ test_T6_collect_takes_everybody_s(void)
     place_delete(&p);
 }
 
-/* ---- T9, Q11 ---- */
+/* ---- the figures, and two queues (Q11) ---- */
 
 /* Held is exact when nobody else runs, whatever came before. */
 static void
