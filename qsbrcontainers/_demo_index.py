@@ -10,10 +10,9 @@ import sysconfig
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from qsbrcontainers import ConcurrentDict, ConcurrentList, share
 
@@ -121,26 +120,24 @@ class Job:
 
 def standard_library() -> list[str]:
     """The ``.py`` files of the running interpreter's standard library."""
-    top = Path(sysconfig.get_path("stdlib"))
-    return [
-        str(path)
-        for path in sorted(top.rglob("*.py"))
-        if not {"site-packages", "dist-packages"}.intersection(path.relative_to(top).parts)
-    ]
+    installed = {"site-packages", "dist-packages"}
+    return files_in(sysconfig.get_path("stdlib"), suffix=".py", leave_out=installed)
 
 
-def files_in(folder: str) -> list[str]:
-    """All files below *folder* whose path has no hidden part.
+def files_in(folder: str, suffix: str = "", leave_out: Collection[str] = ()) -> list[str]:
+    """All files below *folder* whose path has no hidden part, nor one to *leave_out*.
 
     What cannot be looked at is listed too, and turns out to be unreadable when it is read.
     """
     found = []
     closed = []
     for parent, folders, names in os.walk(folder, onerror=closed.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (os.path.join(parent, name) for name in names if not name.startswith("."))
-        found += filter(_regular_or_unknown, paths)
-    found += (error.filename for error in closed)
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and name not in leave_out
+        ]
+        paths = [os.path.join(parent, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.endswith(suffix) and _regular_or_unknown(path)]
+    found += [error.filename for error in closed]
     return sorted(found)
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_runs_without_the_extras(texts, tmp_path):
 @pytest.mark.parametrize("stage", ["counting", "indexing", "reading"])
 def test_ctrl_c_ends_it_cleanly(texts, tmp_path, stage):
     if stage != "reading":  # much to count; else little, so that the comparison comes soon
-        for number in range(100):
+        for number in range(60):
             (texts / f"{number}").write_text("some more words to count " * 10_000, encoding="utf-8")
     process = subprocess.Popen(
         [*COMMAND, str(texts), "--threads", "2"],
@@ -196,6 +197,16 @@ def test_ctrl_c_ends_it_cleanly(texts, tmp_path, stage):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip().endswith("Stopped.") and "Traceback" not in errors
+
+
+def test_the_example_in_the_readme():
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    code, promised = example.rsplit("  # ", 1)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == promised
 
 
 class Snapshot:
