@@ -1,0 +1,383 @@
+/* A small dict of boxed keys and values on the key table, in plain C: what the
+ * Python layer does, without Python.  Boxes are poisoned before they are freed, and
+ * every look at one checks its magic number.
+ */
+#ifndef ENGINE_KT_PLACE_H
+#define ENGINE_KT_PLACE_H
+
+#include <string.h>
+
+#include "containers/keytable.h"
+#include "retire_place.h"
+
+#define KEY_MAGIC UINT64_C(0x6b65796b65796b65)
+#define VALUE_MAGIC UINT64_C(0x76616c756576616c)
+
+typedef struct {
+    uint64_t magic;
+    uint64_t key; /* a value's: of whom */
+    uint64_t n;   /* a value's */
+    uint64_t again[5];
+} box;
+
+/* The map, and one thread's way to it. */
+typedef struct {
+    keymap *map;
+    heap *heap;
+    uint64_t (*hash)(uint64_t key);
+    place p;
+    void (*in_match)(void); /* once, in the next comparison that hits */
+} kt;
+
+static _Atomic int64_t boxes; /* that live */
+
+static inline box *
+box_new(uint64_t magic, uint64_t key, uint64_t n)
+{
+    box *b = malloc(sizeof *b);
+    CHECK(b != NULL);
+    *b = (box){.magic = magic, .key = key, .n = n};
+    for (int i = 0; i < 5; i++)
+        b->again[i] = n;
+    qc_add_relaxed(&boxes, 1);
+    return b;
+}
+
+/* Through a volatile pointer, so that the compiler cannot leave the stores out. */
+static inline void
+box_free(uint64_t word)
+{
+    volatile uint64_t *p = (uint64_t *)(uintptr_t)word;
+    CHECK(p[0] == KEY_MAGIC || p[0] == VALUE_MAGIC);
+    for (size_t i = 0; i < sizeof(box) / sizeof *p; i++)
+        p[i] = UINT64_C(0xDBDBDBDBDBDBDBDB);
+    free((void *)p);
+    qc_sub_relaxed(&boxes, 1);
+}
+
+static inline box *
+box_check(qc_word word, uint64_t magic)
+{
+    CHECK(word_is_live(word) && word_is_pointer(word));
+    box *b = word_to_pointer(word);
+    CHECK_EQ(b->magic, magic);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(b->again[i], b->n);
+    return b;
+}
+
+/* A word is a box, or an int. */
+static inline void
+word_free(qc_word word)
+{
+    if (word_is_pointer(word))
+        box_free(word);
+}
+
+typedef struct {
+    kt *k;
+    uint64_t key;
+} kt_probe;
+
+static inline keytable_result
+kt_match(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    kt_probe *probe = ctx;
+    (void)t;
+    (void)slot;
+    if (box_check(e->key, KEY_MAGIC)->key != probe->key)
+        return KEYTABLE_MISS;
+    void (*in_match)(void) = probe->k->in_match;
+    if (in_match != NULL) {
+        probe->k->in_match = NULL;
+        in_match();
+    }
+    return KEYTABLE_HIT;
+}
+
+static inline uint64_t
+hash_well(uint64_t key)
+{
+    uint64_t state = key * 2 + 1;
+    return chance(&state);
+}
+
+/* ---- map and threads ---- */
+
+static inline kt
+kt_new(uint64_t (*hash)(uint64_t))
+{
+    kt k = {.p = place_new(), .hash = hash, .heap = heap_new()};
+    k.map = malloc(sizeof *k.map);
+    CHECK(k.map != NULL && k.heap != NULL && keytable_init(k.map, k.heap, 0));
+    return k;
+}
+
+/* The same for the calling thread. */
+static inline kt
+kt_join(const kt *k)
+{
+    kt mine = *k;
+    mine.in_match = NULL;
+    join_place(&mine.p);
+    return mine;
+}
+
+/* The queue's items: tables, and all that is in one. */
+static inline void
+table_free(uint64_t arg)
+{
+    keytable_unref((keytable *)(uintptr_t)arg);
+}
+
+static inline void
+table_free_with_contents(uint64_t arg)
+{
+    keytable *t = (keytable *)(uintptr_t)arg;
+    keytable_entry *e = keytable_entries(t);
+    for (uint32_t i = 0; i < qc_load_acquire(&t->used); i++) {
+        qc_word word = qc_load_acquire(&e[i].value);
+        if (word != WORD_DELETED) {
+            CHECK(word_is_live(word));
+            word_free(word);
+            box_free(e[i].key);
+        }
+    }
+    keytable_unref(t);
+}
+
+/* All threads but the caller are gone. */
+static inline void
+kt_delete(kt *k)
+{
+    table_free_with_contents((uint64_t)(uintptr_t)keytable_exclusive(k->map));
+    retire_drain(k->p.local);
+    CHECK_EQ(qc_load_relaxed(&boxes), 0);
+    CHECK_EQ(heap_live_bytes(k->heap), 0);
+    heap_delete(k->heap);
+    free(k->map);
+    place_delete(&k->p);
+}
+
+static inline void
+kt_safe_point(kt *k)
+{
+    if (qc_load_relaxed(&k->p.rec->asked) != 0 || --k->p.rec->look_in < 0)
+        retire_process(k->p.local);
+}
+
+/* ---- operations ---- */
+
+/* In a section. */
+static inline keytable_result
+kt_find(kt *k, uint64_t key, keytable_pos *pos)
+{
+    kt_probe probe = {k, key};
+    keytable *t = keytable_in_section(k->map, k->p.rec);
+    return keytable_find(t, k->hash(key), kt_match, &probe, pos);
+}
+
+/* The value's n, or UINT64_MAX; ints as they are. */
+static inline uint64_t
+kt_get(kt *k, uint64_t key)
+{
+    keytable_pos pos;
+    uint64_t n = UINT64_MAX;
+    qsbr_enter(k->p.rec);
+    keytable_result r = kt_find(k, key, &pos);
+    CHECK(r == KEYTABLE_HIT || r == KEYTABLE_MISS);
+    if (r == KEYTABLE_HIT) {
+        CHECK(word_is_live(pos.word));
+        if (word_is_int(pos.word)) {
+            n = (uint64_t)word_to_int(pos.word);
+        }
+        else {
+            box *b = box_check(pos.word, VALUE_MAGIC);
+            CHECK_EQ(b->key, key);
+            n = b->n;
+        }
+    }
+    qsbr_exit(k->p.rec);
+    return n;
+}
+
+/* With the lock and something reserved: puts a word there, and gives back the old one or
+ * WORD_EMPTY. */
+static inline qc_word
+kt_put_locked(kt *k, uint64_t key, qc_word word)
+{
+    kt_probe probe = {k, key};
+    keytable_pos pos;
+    uint64_t hash = k->hash(key);
+    if (keytable_probe(keytable_locked(k->map), hash, kt_match, &probe, &pos) == KEYTABLE_HIT)
+        return keytable_exchange(pos.entry, word);
+    keytable *old, *was = pos.table;
+    CHECK(keytable_make_room(k->map, true, &old));
+    bool same = keytable_locked(k->map) == was;
+    CHECK_EQ(same, old == NULL);
+    if (old != NULL)
+        retire_block(k->p.local, table_free, (uint64_t)(uintptr_t)old, old->bytes);
+    qc_word boxed = word_from_pointer(box_new(KEY_MAGIC, key, key));
+    keytable_insert(k->map, hash, boxed, word, same ? pos.slot : KEYTABLE_EMPTY);
+    return WORD_EMPTY;
+}
+
+static inline void
+kt_put(kt *k, uint64_t key, qc_word word)
+{
+    CHECK(retire_reserve(k->p.local, 2));
+    qc_lock_acquire(&k->map->lock);
+    qc_word old = kt_put_locked(k, key, word);
+    qc_lock_release(&k->map->lock);
+    if (old != WORD_EMPTY && word_is_pointer(old))
+        retire_ref(k->p.local, box_free, old);
+    retire_commit(k->p.local);
+}
+
+/* K2: without the lock, if the key is there and the map is not frozen. */
+static inline bool
+kt_assign(kt *k, uint64_t key, qc_word word)
+{
+    keytable_pos pos;
+    qc_word old = WORD_EMPTY;
+    CHECK(retire_reserve(k->p.local, 1));
+    qsbr_enter(k->p.rec);
+    while (!keytable_is_frozen(k->map) && kt_find(k, key, &pos) == KEYTABLE_HIT)
+        if (keytable_assign(pos.entry, &pos.word, word)) {
+            old = pos.word;
+            break;
+        }
+    qsbr_exit(k->p.rec);
+    if (old != WORD_EMPTY && word_is_pointer(old))
+        retire_ref(k->p.local, box_free, old);
+    retire_commit(k->p.local);
+    return old != WORD_EMPTY;
+}
+
+/* As a dict's d[key] = value. */
+static inline void
+kt_set(kt *k, uint64_t key, uint64_t n)
+{
+    qc_word word = word_from_pointer(box_new(VALUE_MAGIC, key, n));
+    if (!kt_assign(k, key, word))
+        kt_put(k, key, word);
+}
+
+static inline void
+kt_set_int(kt *k, uint64_t key, int64_t n)
+{
+    if (!kt_assign(k, key, word_from_int(n)))
+        kt_put(k, key, word_from_int(n));
+}
+
+/* Adds to an int that is there; the new value. */
+static inline int64_t
+kt_incr(kt *k, uint64_t key, int64_t delta)
+{
+    for (;;) {
+        keytable_pos pos;
+        bool done = false;
+        qsbr_enter(k->p.rec);
+        if (!keytable_is_frozen(k->map)) {
+            CHECK(kt_find(k, key, &pos) == KEYTABLE_HIT && word_is_int(pos.word));
+            done =
+                keytable_assign(pos.entry, &pos.word, word_from_int(word_to_int(pos.word) + delta));
+        }
+        qsbr_exit(k->p.rec);
+        if (done)
+            return word_to_int(pos.word) + delta;
+        if (keytable_is_frozen(k->map)) {
+            /* Wait for the one who holds the lock. */
+            qc_lock_acquire(&k->map->lock);
+            qc_lock_release(&k->map->lock);
+        }
+    }
+}
+
+static inline void
+kt_drop(kt *k, const keytable_pos *pos, qc_word word)
+{
+    if (word_is_pointer(word))
+        retire_ref(k->p.local, box_free, word);
+    retire_ref(k->p.local, box_free, pos->entry->key);
+}
+
+static inline bool
+kt_del(kt *k, uint64_t key)
+{
+    kt_probe probe = {k, key};
+    keytable_pos pos;
+    CHECK(retire_reserve(k->p.local, 2));
+    qc_lock_acquire(&k->map->lock);
+    bool found = keytable_probe(keytable_locked(k->map), k->hash(key), kt_match, &probe, &pos) ==
+                 KEYTABLE_HIT;
+    qc_word word = found ? keytable_delete(k->map, &pos) : WORD_EMPTY;
+    qc_lock_release(&k->map->lock);
+    if (found)
+        kt_drop(k, &pos, word);
+    retire_commit(k->p.local);
+    return found;
+}
+
+/* The key that was inserted last, or UINT64_MAX. */
+static inline uint64_t
+kt_popitem(kt *k)
+{
+    keytable_pos pos;
+    uint64_t key = UINT64_MAX;
+    CHECK(retire_reserve(k->p.local, 2));
+    qc_lock_acquire(&k->map->lock);
+    bool found = keytable_find_last(k->map, &pos);
+    qc_word word = WORD_EMPTY;
+    if (found) {
+        key = box_check(pos.entry->key, KEY_MAGIC)->key;
+        word = keytable_delete(k->map, &pos);
+    }
+    qc_lock_release(&k->map->lock);
+    if (found)
+        kt_drop(k, &pos, word);
+    retire_commit(k->p.local);
+    return key;
+}
+
+static inline void
+kt_clear(kt *k)
+{
+    CHECK(retire_reserve(k->p.local, 1));
+    keytable *empty = keytable_new_empty(k->heap);
+    CHECK(empty != NULL);
+    qc_lock_acquire(&k->map->lock);
+    CHECK(keytable_freeze(k->map, k->p.domain));
+    keytable *old = keytable_swap(k->map, empty);
+    keytable_thaw(k->map);
+    qc_lock_release(&k->map->lock);
+    retire_block(k->p.local, table_free_with_contents, (uint64_t)(uintptr_t)old, old->bytes);
+    retire_commit(k->p.local);
+}
+
+/* One moment's keys and values' numbers, in order (K5, K7); how many. */
+static inline unsigned
+kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
+{
+    unsigned n = 0;
+    qc_lock_acquire(&k->map->lock);
+    CHECK(keytable_freeze(k->map, k->p.domain));
+    keytable *t = keytable_locked(k->map);
+    keytable_entry *e = keytable_entries(t);
+    for (uint32_t i = 0; i < qc_load_relaxed(&t->used); i++) {
+        qc_word word = qc_load_acquire(&e[i].value);
+        if (word == WORD_DELETED)
+            continue;
+        CHECK(n < max);
+        keys[n] = box_check(e[i].key, KEY_MAGIC)->key;
+        numbers[n] =
+            word_is_int(word) ? (uint64_t)word_to_int(word) : box_check(word, VALUE_MAGIC)->n;
+        n++;
+    }
+    CHECK_EQ(n, qc_load_relaxed(&k->map->live));
+    keytable_thaw(k->map);
+    qc_lock_release(&k->map->lock);
+    return n;
+}
+
+#endif

@@ -1,0 +1,272 @@
+/* K6, one step at a time: a cursor while its map changes in every way.
+ *
+ * modes: one
+ */
+#include "kt_place.h"
+
+enum { KEYS = 2000 };
+
+static uint64_t
+hash_collide(uint64_t key)
+{
+    return key % 500;
+}
+
+static kt
+filled(unsigned n)
+{
+    kt k = kt_new(hash_collide);
+    for (uint64_t key = 0; key < n; key++)
+        kt_set(&k, key, key);
+    return k;
+}
+
+static keytable_cursor
+begin(kt *k)
+{
+    keytable_cursor c;
+    qsbr_enter(k->p.rec);
+    keytable_cursor_init(&c, k->map, k->p.rec);
+    qsbr_exit(k->p.rec);
+    return c;
+}
+
+/* The next key, or UINT64_MAX; its value's number in *n.  Everything that is touched is
+ * checked in the section. */
+static uint64_t
+next(kt *k, keytable_cursor *c, uint64_t *n)
+{
+    qc_word key, word;
+    keytable_stepped r;
+    uint64_t found = UINT64_MAX;
+    do {
+        qsbr_enter(k->p.rec);
+        uint32_t at = c->at;
+        r = keytable_step(c, k->map, k->p.rec, &key, &word);
+        CHECK(r != KEYTABLE_AGAIN || c->at > at); /* it always ends */
+        CHECK(c->at - at <= 256);
+        if (r == KEYTABLE_ITEM) {
+            found = box_check(key, KEY_MAGIC)->key;
+            box *value = box_check(word, VALUE_MAGIC);
+            CHECK_EQ(value->key, found);
+            *n = value->n;
+        }
+        qsbr_exit(k->p.rec);
+    } while (r == KEYTABLE_AGAIN);
+    return found;
+}
+
+static void
+end(keytable_cursor *c)
+{
+    keytable_unref(c->table);
+}
+
+static void
+test_K6_all_in_order(void)
+{
+    kt k = filled(KEYS);
+    keytable_cursor c = begin(&k);
+    uint64_t n;
+    for (uint64_t key = 0; key < KEYS; key++) {
+        CHECK_EQ(next(&k, &c, &n), key);
+        CHECK_EQ(n, key);
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(next(&k, &c, &n), UINT64_MAX); /* and stays at the end */
+    end(&c);
+    kt_delete(&k);
+}
+
+/* Between two steps: nothing, or one of these. */
+static void
+grow(kt *k)
+{
+    keytable *t = keytable_exclusive(k->map);
+    for (uint64_t key = 1000000 + t->id * 10000; keytable_exclusive(k->map) == t; key++)
+        kt_set(k, key, key);
+}
+
+static void
+clear_and_refill(kt *k)
+{
+    kt_clear(k);
+    for (uint64_t key = 0; key < KEYS; key += 3)
+        kt_set(k, key, key + 10000);
+}
+
+static void
+clear_for_good(kt *k)
+{
+    kt_clear(k);
+}
+
+static void
+delete_and_insert_some(kt *k)
+{
+    for (uint64_t key = 1; key < KEYS; key += 2) {
+        kt_del(k, key);
+        kt_set(k, key, key + 10000);
+    }
+}
+
+static void
+delete_most(kt *k)
+{
+    for (uint64_t key = 0; key < KEYS; key++)
+        if (key % 7 != 0)
+            kt_del(k, key);
+}
+
+static void
+assign_all(kt *k)
+{
+    for (uint64_t key = 0; key < KEYS; key++)
+        kt_set(k, key, key + 20000);
+}
+
+static void
+insert_more(kt *k)
+{
+    for (uint64_t key = KEYS; key < KEYS + 50; key++)
+        kt_set(k, key, key);
+}
+
+typedef void (*change)(kt *k);
+static const change changes[] = {grow,       clear_and_refill, clear_for_good,        delete_most,
+                                 assign_all, insert_more,      delete_and_insert_some};
+
+/* Never twice the same entry, never what is not there; what was there all along is
+ * yielded, with a value it had since the beginning.  A key that was deleted and came
+ * back is another entry: it may be yielded or not, or once more (its new box may have
+ * the address of an old one whose entry the cursor has yet to pass). */
+static void
+iterate_with(const change *what, unsigned many, unsigned after)
+{
+    kt k = filled(KEYS);
+    static bool seen[KEYS], gone[KEYS]; /* gone: deleted at some time */
+    memset(seen, 0, sizeof seen);
+    memset(gone, 0, sizeof gone);
+    keytable_cursor c = begin(&k);
+    unsigned steps = 0;
+    uint64_t n, key;
+    while ((key = next(&k, &c, &n)) != UINT64_MAX) {
+        CHECK(key < KEYS); /* an entry it had at the start */
+        CHECK(!seen[key] || gone[key]);
+        CHECK(n == key || n == key + 10000 || n == key + 20000);
+        CHECK_EQ(kt_get(&k, key), n); /* there, now */
+        seen[key] = true;
+        if (++steps == after) {
+            for (unsigned i = 0; i < many; i++) {
+                what[i](&k);
+                /* Everything that can be freed is: what the cursor has must be its own. */
+                retire_collect(k.p.local);
+                for (unsigned j = 0; j < KEYS; j++)
+                    gone[j] = gone[j] || what[i] == clear_and_refill ||
+                              (what[i] == delete_and_insert_some && j % 2 == 1) ||
+                              kt_get(&k, j) == UINT64_MAX;
+            }
+        }
+        CHECK(steps <= KEYS);
+    }
+    for (key = 0; key < KEYS; key++)
+        CHECK(seen[key] || gone[key]);
+    end(&c);
+    kt_delete(&k);
+}
+
+static void
+test_K6_one_change_at_any_time(void)
+{
+    static const unsigned when[] = {1, 2, 255, 256, 257, KEYS / 2, KEYS - 1, KEYS};
+    for (unsigned i = 0; i < sizeof changes / sizeof *changes; i++)
+        for (unsigned j = 0; j < sizeof when / sizeof *when; j++)
+            iterate_with(&changes[i], 1, when[j]);
+}
+
+static void
+test_K6_several_changes(void)
+{
+    uint64_t random = 5;
+    for (uint64_t n = scaled(60); n > 0; n--) {
+        change some[4];
+        for (int i = 0; i < 4; i++)
+            some[i] = changes[chance(&random) % (sizeof changes / sizeof *changes)];
+        iterate_with(some, 4, 1 + (unsigned)(chance(&random) % KEYS));
+    }
+}
+
+/* Tables that only cursors hold live as long as the last of them, whoever it is. */
+static void
+test_K6_cursors_pin_their_tables(void)
+{
+    enum { CURSORS = 6 };
+    kt k = filled(10);
+    keytable_cursor c[CURSORS];
+    for (int i = 0; i < CURSORS; i++) {
+        c[i] = begin(&k);
+        grow(&k);
+        retire_collect(k.p.local);
+    }
+    uint64_t n;
+    for (int i = CURSORS - 1; i >= 0; i--) {
+        for (uint64_t key = 0; key < 10; key++)
+            CHECK_EQ(next(&k, &c[i], &n), key);
+        end(&c[i]);
+    }
+    kt_delete(&k); /* every table is freed: the heap is empty */
+}
+
+#ifdef QC_DEBUG
+/* While it grows: at each word that is moved, a cursor goes over the whole table. */
+static kt *at_hook;
+static unsigned calls;
+
+static void
+iterate_now(const char *where)
+{
+    (void)where;
+    void (*hook)(const char *) = qc_yield_hook;
+    qc_yield_hook = NULL;
+    keytable_cursor c = begin(at_hook);
+    uint64_t n;
+    for (uint64_t key = 0; key < 21; key++)
+        CHECK_EQ(next(at_hook, &c, &n), key);
+    CHECK_EQ(next(at_hook, &c, &n), UINT64_MAX);
+    end(&c);
+    calls++;
+    qc_yield_hook = hook;
+}
+
+static void
+test_K6_iteration_while_it_grows(void)
+{
+    kt k = filled(21);
+    kt reader = kt_join(&k);
+    CHECK_EQ(keytable_exclusive(k.map)->capacity, 21);
+    at_hook = &reader;
+    qc_yield_hook = iterate_now;
+    qc_lock_acquire(&k.map->lock);
+    keytable *old;
+    CHECK(keytable_make_room(k.map, true, &old) && old != NULL);
+    qc_lock_release(&k.map->lock);
+    qc_yield_hook = NULL;
+    CHECK(calls > 21);
+    keytable_unref(old); /* nobody is in a section */
+    kt_delete(&k);
+}
+#endif
+
+int
+main(void)
+{
+    harness_init(true);
+    RUN(test_K6_all_in_order);
+    RUN(test_K6_one_change_at_any_time);
+    RUN(test_K6_several_changes);
+    RUN(test_K6_cursors_pin_their_tables);
+#ifdef QC_DEBUG
+    RUN(test_K6_iteration_while_it_grows);
+#endif
+    return 0;
+}
