@@ -28,9 +28,8 @@ RACE_SCALE = float(os.environ.get("QC_RACE_SCALE", "1"))
 
 
 def scaled(count):
-    """`count` operations, times QC_RACE_SCALE. GIL builds do a quarter: with a switch asked for
-    after every few instructions most of their time goes into switching."""
-    return max(1, int(count * RACE_SCALE * (1 if FREE_THREADED else 0.25)))
+    """`count` operations, times QC_RACE_SCALE."""
+    return max(1, int(count * RACE_SCALE))
 
 
 # Threads

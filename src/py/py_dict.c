@@ -86,7 +86,8 @@ static int
 merge(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
 {
     PyObject *source = NULL;
-    if (!PyArg_UnpackTuple(args, name, 0, 1, &source))
+    if (!PyArg_UnpackTuple(args, name, 0, 1, &source) ||
+        (kwargs != NULL && !PyArg_ValidateKeywordArguments(kwargs)))
         return -1;
     PyObject *pairs = source != NULL ? pairs_from(d, source) : PyDict_New();
     if (pairs == NULL)

@@ -271,9 +271,19 @@ view_repr(PyObject *self)
     {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
         {Py_tp_repr, view_repr}, {Py_tp_free, PyObject_GC_Del}, {Py_sq_length, view_length}
 
-static PyType_Slot keys_slots[] = {VIEW_SLOTS, {Py_sq_contains, keys_contains}, {0, NULL}};
+static PyType_Slot keys_slots[] = {
+    VIEW_SLOTS,
+    {Py_sq_contains, keys_contains},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {0, NULL},
+};
 static PyType_Slot values_slots[] = {VIEW_SLOTS, {0, NULL}};
-static PyType_Slot items_slots[] = {VIEW_SLOTS, {Py_sq_contains, items_contains}, {0, NULL}};
+static PyType_Slot items_slots[] = {
+    VIEW_SLOTS,
+    {Py_sq_contains, items_contains},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {0, NULL},
+};
 
 #define VIEW_SPEC(type_name, type_slots)                                                           \
     {.name = "qsbrcontainers._native." type_name,                                                  \

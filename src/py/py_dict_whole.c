@@ -101,7 +101,7 @@ dict_clear_all(dict_object *d)
     retire_local *local;
     if (begin(d, &local) == NULL)
         return -1;
-    keytable *old, *empty = keytable_new_empty(d->state->heap);
+    keytable *old = NULL, *empty = keytable_new_empty(d->state->heap);
     if (empty == NULL) {
         PyErr_NoMemory();
         return -1;

@@ -181,6 +181,7 @@ void
 retire_block(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes)
 {
 #ifdef QC_BREAK_FREE_AT_ONCE
+    (void)local;
     (void)bytes;
     fn(arg);
 #else
@@ -194,6 +195,7 @@ void
 retire_ref(retire_local *local, retire_fn fn, uint64_t arg)
 {
 #ifdef QC_BREAK_FREE_AT_ONCE
+    (void)local;
     (void)put;
     fn(arg);
 #else
