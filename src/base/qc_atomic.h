@@ -20,6 +20,9 @@
 #define qc_load_relaxed(p) atomic_load_explicit((p), memory_order_relaxed)
 #define qc_load_acquire(p) atomic_load_explicit((p), memory_order_acquire)
 
+/* Of an object that is not declared _Atomic since it is somebody else's. */
+#define qc_load_relaxed_plain(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+
 #define qc_store_relaxed(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 #define qc_store_release(p, v) atomic_store_explicit((p), (v), memory_order_release)
 

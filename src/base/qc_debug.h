@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #define qc_assert(cond)                                                                            \
-    ((cond) ? (void)0                                                                              \
-            : (fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #cond),        \
-               abort()))
+    ((cond)                                                                                        \
+         ? (void)0                                                                                 \
+         : (fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #cond), abort()))
 #else
 #define qc_assert(cond) ((void)0)
 #endif

@@ -58,9 +58,9 @@
 #include "qsbr/qsbr.h"
 
 typedef struct {
-    uint64_t hash;          /* written once, before the slot */
-    qc_word key;            /* written once, before the slot */
-    _Atomic qc_word value;  /* live, then DELETED or MOVED for good */
+    uint64_t hash;         /* written once, before the slot */
+    qc_word key;           /* written once, before the slot */
+    _Atomic qc_word value; /* live, then DELETED or MOVED for good */
 } keytable_entry;
 
 typedef struct keytable keytable;
@@ -99,8 +99,7 @@ typedef struct {
 } keymap;
 
 typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
-typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e,
-                                          uint32_t slot);
+typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e, uint32_t slot);
 
 /* Where a key is (HIT), or where it would go (MISS: the empty slot). */
 typedef struct {
@@ -157,7 +156,7 @@ keytable_tag(const keytable *t, uint64_t hash)
 #define KEYTABLE_PERTURB_SHIFT 5
 #define keytable_next_slot(slot, perturb, mask)                                                    \
     ((perturb) >>= KEYTABLE_PERTURB_SHIFT,                                                         \
-     (slot) = (uint32_t)((uint64_t)(slot) * 5 + (perturb) + 1) & (mask))
+     (slot) = (uint32_t)((uint64_t)(slot)*5 + (perturb) + 1) & (mask))
 
 /* One table.  In a section or under the lock; inline with its match. */
 QC_INLINE keytable_result

@@ -31,8 +31,7 @@ same_key(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 }
 
 keytable_stepped
-keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *key,
-              qc_word *word)
+keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *key, qc_word *word)
 {
     keytable *t = c->table;
     keytable_entry *entries = keytable_entries(t);

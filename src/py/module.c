@@ -12,9 +12,10 @@ state_of(PyObject *module)
 
 /* ---- functions ---- */
 
-PyDoc_STRVAR(collect_doc, "collect()\n--\n\n"
-"Free what the containers have retired, of all threads, after one grace period;\n"
-"returns the number of items. Finalizers run here. Safe in any thread at any time.");
+PyDoc_STRVAR(collect_doc,
+             "collect()\n--\n\n"
+             "Free what the containers have retired, of all threads, after one grace period;\n"
+             "returns the number of items. Finalizers run here. Safe in any thread at any time.");
 
 static PyObject *
 collect(PyObject *module, PyObject *ignored)
@@ -36,11 +37,12 @@ drain(PyObject *module, PyObject *ignored)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(share_doc, "share(obj, /)\n--\n\n"
-"Turn on deferred reference counting for an object that all threads go through (an\n"
-"application, a service instance), so that obj.cache[key] scales as well; returns\n"
-"obj. From then on only the cyclic collector frees the object. Does nothing where\n"
-"the interpreter cannot (GIL builds, 3.13) or obj is not tracked by the collector.");
+PyDoc_STRVAR(share_doc,
+             "share(obj, /)\n--\n\n"
+             "Turn on deferred reference counting for an object that all threads go through (an\n"
+             "application, a service instance), so that obj.cache[key] scales as well; returns\n"
+             "obj. From then on only the cyclic collector frees the object. Does nothing where\n"
+             "the interpreter cannot (GIL builds, 3.13) or obj is not tracked by the collector.");
 
 static PyObject *
 share(PyObject *module, PyObject *obj)
@@ -68,14 +70,15 @@ set_text(PyObject *dict, const char *name, const char *value)
     return status;
 }
 
-PyDoc_STRVAR(stats_doc, "stats()\n--\n\n"
-"Counters as a dict. Of this interpreter's queue: bytes_held and items_held\n"
-"(retired, not yet freed), bytes_held_peak, bytes_freed, items_freed, batches,\n"
-"heap_bytes (tables and arrays, held ones included). Of the process: advances,\n"
-"polls, heavy_barriers, quarantined (barriers that failed: nothing is freed any\n"
-"more), records (threads), barrier ('membarrier' or 'fence'), numbers ('value' or\n"
-"'object': how ints and floats are stored). Takes no lock; the numbers are of\n"
-"slightly different moments while other threads run.");
+PyDoc_STRVAR(stats_doc,
+             "stats()\n--\n\n"
+             "Counters as a dict. Of this interpreter's queue: bytes_held and items_held\n"
+             "(retired, not yet freed), bytes_held_peak, bytes_freed, items_freed, batches,\n"
+             "heap_bytes (tables and arrays, held ones included). Of the process: advances,\n"
+             "polls, heavy_barriers, quarantined (barriers that failed: nothing is freed any\n"
+             "more), records (threads), barrier ('membarrier' or 'fence'), numbers ('value' or\n"
+             "'object': how ints and floats are stored). Takes no lock; the numbers are of\n"
+             "slightly different moments while other threads run.");
 
 static PyObject *
 stats(PyObject *module, PyObject *ignored)

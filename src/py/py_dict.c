@@ -323,34 +323,41 @@ dict_sizeof(PyObject *self, PyObject *ignored)
 }
 
 PyDoc_STRVAR(get_doc, "get($self, key, default=None, /)\n--\n\n"
-"The value for key, or default. Lock-free and linearizable.");
-PyDoc_STRVAR(setdefault_doc, "setdefault($self, key, default=None, /)\n--\n\n"
-"The value for key; if it is absent, default is inserted first. Atomic: of many\n"
-"threads one inserts, all get the same value. Lock-free if the key is there,\n"
-"otherwise under the dict's lock.");
-PyDoc_STRVAR(pop_doc, "pop($self, key, default=<unrepresentable>, /)\n--\n\n"
-"Remove key and return its value, or default, or raise KeyError. Atomic: one\n"
-"thread gets a value. Under the dict's lock.");
-PyDoc_STRVAR(popitem_doc, "popitem($self, /)\n--\n\n"
-"Remove and return the pair (key, value) that was inserted last; KeyError if the\n"
-"dict is empty. Atomic, under the dict's lock.");
-PyDoc_STRVAR(update_doc, "update($self, other=(), /, **kwargs)\n--\n\n"
-"Assign the pairs of a mapping or of an iterable of pairs, then the keywords. Each\n"
-"assignment is atomic, the whole is not. The source is read first: if it raises,\n"
-"nothing is assigned. Of another ConcurrentDict one moment is taken.");
-PyDoc_STRVAR(clear_doc, "clear($self, /)\n--\n\n"
-"Remove all pairs, in one step. Under the dict's lock; readers are not held up.");
+                      "The value for key, or default. Lock-free and linearizable.");
+PyDoc_STRVAR(setdefault_doc,
+             "setdefault($self, key, default=None, /)\n--\n\n"
+             "The value for key; if it is absent, default is inserted first. Atomic: of many\n"
+             "threads one inserts, all get the same value. Lock-free if the key is there,\n"
+             "otherwise under the dict's lock.");
+PyDoc_STRVAR(pop_doc,
+             "pop($self, key, default=<unrepresentable>, /)\n--\n\n"
+             "Remove key and return its value, or default, or raise KeyError. Atomic: one\n"
+             "thread gets a value. Under the dict's lock.");
+PyDoc_STRVAR(popitem_doc,
+             "popitem($self, /)\n--\n\n"
+             "Remove and return the pair (key, value) that was inserted last; KeyError if the\n"
+             "dict is empty. Atomic, under the dict's lock.");
+PyDoc_STRVAR(update_doc,
+             "update($self, other=(), /, **kwargs)\n--\n\n"
+             "Assign the pairs of a mapping or of an iterable of pairs, then the keywords. Each\n"
+             "assignment is atomic, the whole is not. The source is read first: if it raises,\n"
+             "nothing is assigned. Of another ConcurrentDict one moment is taken.");
+PyDoc_STRVAR(clear_doc,
+             "clear($self, /)\n--\n\n"
+             "Remove all pairs, in one step. Under the dict's lock; readers are not held up.");
 PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\n"
-"A new ConcurrentDict with the pairs of one moment (see snapshot).");
-PyDoc_STRVAR(snapshot_doc, "snapshot($self, /)\n--\n\n"
-"A dict with the pairs of one moment. Takes the dict's lock and holds assignments\n"
-"back while it copies the references; never blocks readers. RuntimeError if\n"
-"membarrier stopped working in the process.");
+                       "A new ConcurrentDict with the pairs of one moment (see snapshot).");
+PyDoc_STRVAR(snapshot_doc,
+             "snapshot($self, /)\n--\n\n"
+             "A dict with the pairs of one moment. Takes the dict's lock and holds assignments\n"
+             "back while it copies the references; never blocks readers. RuntimeError if\n"
+             "membarrier stopped working in the process.");
 PyDoc_STRVAR(keys_doc, "keys($self, /)\n--\n\nA live view of the keys, in insertion order.");
 PyDoc_STRVAR(values_doc, "values($self, /)\n--\n\nA live view of the values.");
-PyDoc_STRVAR(items_doc, "items($self, /)\n--\n\n"
-"A live view of the pairs. Iterating never raises because of other threads, never\n"
-"repeats an entry, and yields every key that is there from beginning to end.");
+PyDoc_STRVAR(items_doc,
+             "items($self, /)\n--\n\n"
+             "A live view of the pairs. Iterating never raises because of other threads, never\n"
+             "repeats an entry, and yields every key that is there from beginning to end.");
 PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nBytes of the object and its table.");
 
 static PyMethodDef dict_methods[] = {
@@ -383,10 +390,10 @@ static PyMemberDef dict_members[] = {
 };
 
 PyDoc_STRVAR(dict_doc,
-"ConcurrentDict(mapping_or_pairs=(), /, **kwargs)\n--\n\n"
-"A dict for many threads: reading takes no lock and does not slow other readers\n"
-"down, assigning to a key that is there takes none either. Keys, order, errors and\n"
-"methods are dict's; see each method for what it promises to other threads.");
+             "ConcurrentDict(mapping_or_pairs=(), /, **kwargs)\n--\n\n"
+             "A dict for many threads: reading takes no lock and does not slow other readers\n"
+             "down, assigning to a key that is there takes none either. Keys, order, errors and\n"
+             "methods are dict's; see each method for what it promises to other threads.");
 
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc, (void *)dict_doc},

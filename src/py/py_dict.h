@@ -22,7 +22,7 @@ typedef struct {
     PyObject_HEAD
     keymap map;
     qc_sharing sharing;
-    qc_state *state; /* the type keeps the module, and with it this, alive */
+    qc_state *state;              /* the type keeps the module, and with it this, alive */
     _Atomic(PyObject *) creators; /* set once: a private dict, key -> creator (K10) */
     PyObject *weakrefs;
 } dict_object;

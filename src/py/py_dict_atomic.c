@@ -146,8 +146,8 @@ dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
     }
     PyObject *one = PyLong_FromLong(1), *zero = PyLong_FromLong(0), *result = NULL;
     if (one != NULL && zero != NULL)
-        result = incr(dict_of(self), a[0], hash, a[1] != NULL ? a[1] : one,
-                      a[2] != NULL ? a[2] : zero);
+        result =
+            incr(dict_of(self), a[0], hash, a[1] != NULL ? a[1] : one, a[2] != NULL ? a[2] : zero);
     Py_XDECREF(one);
     Py_XDECREF(zero);
     return result;
@@ -221,11 +221,10 @@ creator_is_over(creator_object *c)
 static bool
 wait_begin(qc_state *state, struct creation_wait *w, creator_object *c)
 {
-    if (state->waits_generation != qsbr_fork_generation) {
-        /* A fork's child: one thread, and waits of threads that are gone. */
-        state->waits_generation = qsbr_fork_generation;
-        state->waits = NULL;
+    if (qsbr_must_mend(&state->waits_mended)) {
+        state->waits = NULL; /* of threads that a fork left behind */
         qc_lock_init(&state->waits_lock);
+        qsbr_mended(&state->waits_mended);
     }
     *w = (struct creation_wait){.thread = PyThread_get_thread_ident(), .for_creator = c};
     bool ring = false;

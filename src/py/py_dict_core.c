@@ -417,8 +417,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
 }
 
 static dict_result
-remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *value,
-              qc_word *key)
+remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *value, qc_word *key)
 {
     unlinked u;
     if (!prepare(d, &u, local)) {

@@ -147,9 +147,12 @@ static PyMethodDef iter_methods[] = {
 };
 
 static PyType_Slot iter_slots[] = {
-    {Py_tp_dealloc, iter_dealloc}, {Py_tp_traverse, iter_traverse},
-    {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, iter_next},
-    {Py_tp_methods, iter_methods}, {Py_tp_free, PyObject_GC_Del},
+    {Py_tp_dealloc, iter_dealloc},
+    {Py_tp_traverse, iter_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, iter_next},
+    {Py_tp_methods, iter_methods},
+    {Py_tp_free, PyObject_GC_Del},
     {0, NULL},
 };
 
@@ -260,8 +263,9 @@ view_repr(PyObject *self)
         return entered > 0 ? PyUnicode_FromString("...") : NULL;
     static const char *const names[] = {"dict_keys", "dict_values", "dict_items"};
     PyObject *list = PySequence_List(self);
-    PyObject *text =
-        list == NULL ? NULL : PyUnicode_FromFormat("%s(%R)", names[((view_object *)self)->kind], list);
+    PyObject *text = list == NULL
+                         ? NULL
+                         : PyUnicode_FromFormat("%s(%R)", names[((view_object *)self)->kind], list);
     Py_XDECREF(list);
     Py_ReprLeave(self);
     return text;
@@ -269,7 +273,10 @@ view_repr(PyObject *self)
 
 #define VIEW_SLOTS                                                                                 \
     {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
-        {Py_tp_repr, view_repr}, {Py_tp_free, PyObject_GC_Del}, {Py_sq_length, view_length}
+        {Py_tp_repr, view_repr}, {Py_tp_free, PyObject_GC_Del},                                    \
+    {                                                                                              \
+        Py_sq_length, view_length                                                                  \
+    }
 
 static PyType_Slot keys_slots[] = {
     VIEW_SLOTS,
@@ -286,10 +293,11 @@ static PyType_Slot items_slots[] = {
 };
 
 #define VIEW_SPEC(type_name, type_slots)                                                           \
-    {.name = "qsbrcontainers._native." type_name,                                                  \
-     .basicsize = sizeof(view_object),                                                             \
-     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,         \
-     .slots = type_slots}
+    {                                                                                              \
+        .name = "qsbrcontainers._native." type_name, .basicsize = sizeof(view_object),             \
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,      \
+        .slots = type_slots                                                                        \
+    }
 
 static PyType_Spec view_specs[] = {
     VIEW_SPEC("DictKeys", keys_slots),

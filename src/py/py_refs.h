@@ -14,6 +14,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "base/qc_atomic.h"
 #include "base/qc_debug.h"
 #include "containers/word.h"
 
@@ -25,7 +26,7 @@
 #endif
 #endif
 
-/* Whether two values of an exact int or float are told apart by a NaN. */
+/* Whether `value` is a number that a word holds; then *word is it. */
 static inline bool
 refs_number_word(PyObject *value, qc_word *word)
 {
@@ -121,7 +122,7 @@ QC_INLINE Py_hash_t
 refs_hash(PyObject *key)
 {
     if (qc_likely(PyUnicode_CheckExact(key))) {
-        Py_hash_t hash = ((volatile PyASCIIObject *)key)->hash;
+        Py_hash_t hash = qc_load_relaxed_plain(&((PyASCIIObject *)key)->hash);
         if (qc_likely(hash != -1))
             return hash;
     }
@@ -135,8 +136,7 @@ refs_str_equal(PyObject *a, PyObject *b)
     Py_ssize_t length = PyUnicode_GET_LENGTH(a);
     if (length != PyUnicode_GET_LENGTH(b) || PyUnicode_KIND(a) != PyUnicode_KIND(b))
         return false;
-    return memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b),
-                  (size_t)length * PyUnicode_KIND(a)) == 0;
+    return memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * PyUnicode_KIND(a)) == 0;
 }
 
 /* Two exact int. */

@@ -17,6 +17,7 @@ struct qsbr_chunk {
 qsbr_domain qsbr_process = {.wr_seq = QSBR_START, .rd_seq = QSBR_START, .id = 1, .refs = 1};
 QSBR_TLS qsbr_record *qsbr_self;
 uint64_t qsbr_fork_generation = 0;
+static qc_lock mend_lock; /* new in each child of a fork */
 
 static QSBR_TLS qsbr_record *thread_records; /* of all domains */
 static pthread_key_t thread_key;             /* its destructor ends the thread's records */
@@ -245,7 +246,7 @@ look(qsbr_domain *domain, uint64_t *seq)
     qc_assert(self == NULL || !qsbr_in_section(self)); /* Q2 */
     if (qc_load_relaxed(&domain->broken) != 0)
         return false;
-    /* The load comes first: only goals up to it can be said to be reached (see
+        /* The load comes first: only goals up to it can be said to be reached (see
      * "two orders" in the header). */
 #ifndef QC_BREAK_LOAD_AFTER_BARRIER
     *seq = qc_load_acquire(&domain->wr_seq);
@@ -368,6 +369,7 @@ static void
 after_fork_in_child(void)
 {
     qsbr_fork_generation++;
+    qc_lock_init(&mend_lock);
     qc_lock_init(&list_lock);
     for (qsbr_domain *d = all_domains, *prev = NULL; d != NULL; prev = d, d = d->all_next) {
         d->all_prev = prev; /* the fork may have come between two links */
@@ -382,8 +384,29 @@ after_fork_in_child(void)
 }
 
 bool
+qsbr_must_mend(_Atomic uint64_t *generation)
+{
+    if (qc_likely(qc_load_acquire(generation) == qsbr_fork_generation))
+        return false;
+    qc_lock_acquire(&mend_lock);
+    if (qc_load_relaxed(generation) != qsbr_fork_generation)
+        return true;
+    qc_lock_release(&mend_lock);
+    return false;
+}
+
+void
+qsbr_mended(_Atomic uint64_t *generation)
+{
+    /* release: partner is the acquire load in qsbr_must_mend. */
+    qc_store_release(generation, qsbr_fork_generation);
+    qc_lock_release(&mend_lock);
+}
+
+bool
 qsbr_init(void)
 {
+    qc_lock_init(&mend_lock);
     qc_lock_init(&list_lock);
     qc_lock_init(&qsbr_process.lock);
     return pthread_key_create(&thread_key, thread_end) == 0 &&

@@ -107,12 +107,12 @@ struct qsbr_domain {
     _Atomic uint32_t registered;                    /* records that exist */
     _Atomic uint32_t broken; /* heavy barriers that failed: nothing is freed any more */
     _Atomic uint64_t advances, polls, heavy_barriers;
-    _Alignas(QC_LINE_PAIR) qc_lock lock;   /* the registry lock */
-    uint64_t id;                           /* never reused */
-    _Atomic uint32_t refs;                 /* creator + records; the last one frees */
-    _Atomic(struct qsbr_chunk *) chunks;   /* grows under the registry lock, never shrinks */
-    qsbr_record *free;                     /* (registry lock) */
-    qsbr_domain *all_next, *all_prev;      /* (list lock) for the fork handler */
+    _Alignas(QC_LINE_PAIR) qc_lock lock; /* the registry lock */
+    uint64_t id;                         /* never reused */
+    _Atomic uint32_t refs;               /* creator + records; the last one frees */
+    _Atomic(struct qsbr_chunk *) chunks; /* grows under the registry lock, never shrinks */
+    qsbr_record *free;                   /* (registry lock) */
+    qsbr_domain *all_next, *all_prev;    /* (list lock) for the fork handler */
 };
 
 /* The one domain of all containers, and this thread's record in it: NULL until
@@ -127,6 +127,12 @@ extern qsbr_domain qsbr_process;
 /* Raised in the child of each fork, when one thread is left: what was noted under
  * another generation may belong to threads that are gone. */
 extern uint64_t qsbr_fork_generation;
+
+/* For what has a lock that a thread which is gone may have held: `generation` is
+ * that of its last mending.  In the child of a fork, true for one caller at a
+ * time: mend it, then call qsbr_mended. */
+bool qsbr_must_mend(_Atomic uint64_t *generation);
+void qsbr_mended(_Atomic uint64_t *generation);
 extern QSBR_TLS qsbr_record *qsbr_self;
 
 /* Once a process, before anything else here; false: no TLS key to be had. */
@@ -212,7 +218,7 @@ qsbr_exit(qsbr_record *rec)
     qc_assert(rec->nesting != 0);
     if (qc_unlikely(--rec->nesting != 0))
         return;
-    /* release: partner is the acquire load of the scan; all this section read
+        /* release: partner is the acquire load of the scan; all this section read
      * is read before the memory is freed. */
 #ifdef QC_BREAK_RELAXED_EXIT
     qc_store_relaxed(&rec->seq, QSBR_OFFLINE);

@@ -41,6 +41,7 @@ retire_queue_new(qsbr_domain *domain)
         return NULL;
     queue->domain = domain;
     queue->id = qc_add_relaxed(&next_queue_id, 1u);
+    qc_store_relaxed(&queue->mended, qsbr_fork_generation);
     qc_lock_init(&queue->lock);
     return queue;
 }
@@ -72,6 +73,10 @@ retire_local *
 retire_local_get(retire_queue *queue, qsbr_record *rec)
 {
     retire_local *l;
+    if (qsbr_must_mend(&queue->mended)) {
+        qc_lock_init(&queue->lock);
+        qsbr_mended(&queue->mended);
+    }
     qc_lock_acquire(&queue->lock);
     for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
         if (l->rec == rec)
