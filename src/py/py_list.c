@@ -115,7 +115,8 @@ list_dealloc(PyObject *self)
 
 /* ---- one element ---- */
 
-PyObject *
+/* l[index], lock-free: a new reference; NULL without an exception if out of range. */
+QC_INLINE PyObject *
 list_get(list_object *l, Py_ssize_t index)
 {
     qsbr_record *rec = list_begin(l);
@@ -133,7 +134,7 @@ list_get(list_object *l, Py_ssize_t index)
             refs_retain(word);
         qsbr_exit(rec);
     } while (qc_unlikely(result == PTRARRAY_CHANGED));
-    return qc_likely(result == PTRARRAY_HIT) ? refs_object(word) : NULL;
+    return result == PTRARRAY_HIT ? refs_object(word) : NULL;
 }
 
 static PyObject *
@@ -153,9 +154,15 @@ list_ass_item(PyObject *self, Py_ssize_t index, PyObject *value)
 }
 
 /* False with an exception. */
-static bool
+QC_INLINE bool
 index_of(PyObject *key, Py_ssize_t *index)
 {
+    if (qc_likely(PyLong_CheckExact(key))) {
+        *index = PyLong_AsSsize_t(key);
+        if (*index != -1 || !PyErr_Occurred())
+            return true;
+        PyErr_Clear(); /* OverflowError: below it becomes an IndexError */
+    }
     if (qc_unlikely(!PyIndex_Check(key))) {
         PyErr_Format(PyExc_TypeError, "list indices must be integers, not %.200s",
                      Py_TYPE(key)->tp_name);

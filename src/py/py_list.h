@@ -33,9 +33,6 @@ list_begin(list_object *l)
     return threads_begin((PyObject *)l, l->state, &l->sharing, &l->array.lock);
 }
 
-/* l[index], lock-free: a new reference; NULL without an exception if out of range. */
-PyObject *list_get(list_object *l, Py_ssize_t index);
-
 /* len(l), lock-free; -1 with MemoryError. */
 Py_ssize_t list_length(PyObject *self);
 
