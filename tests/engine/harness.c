@@ -147,6 +147,33 @@ run_threads(unsigned n, void (*body)(void *arg, unsigned i), void *arg)
     free(all);
 }
 
+static _Atomic bool over;
+
+bool
+time_is_over(void)
+{
+    return qc_load_relaxed(&over);
+}
+
+static void *
+let_time_pass(void *arg)
+{
+    uint64_t end = now_ns() + (uint64_t)(*(unsigned *)arg * 1e6 * scale);
+    while (now_ns() < end)
+        sleep_ms(5);
+    qc_store_relaxed(&over, true);
+    return NULL;
+}
+
+void
+run_threads_for(unsigned ms, unsigned n, void (*body)(void *arg, unsigned i), void *arg)
+{
+    qc_store_relaxed(&over, false);
+    pthread_t timer = thread_start(let_time_pass, &ms);
+    run_threads(n, body, arg);
+    thread_join(timer);
+}
+
 struct stepper {
     pthread_t thread;
     pthread_mutex_t mutex;

@@ -74,6 +74,11 @@ chance(uint64_t *state)
 /* `body(arg, i)` in n threads that begin together; returns when all have ended. */
 void run_threads(unsigned n, void (*body)(void *arg, unsigned i), void *arg);
 
+/* The same for about ms times QC_TORTURE_SCALE milliseconds: bodies go on until
+ * time_is_over(). */
+void run_threads_for(unsigned ms, unsigned n, void (*body)(void *arg, unsigned i), void *arg);
+bool time_is_over(void);
+
 /* As pthread_create, checked. */
 pthread_t thread_start(void *(*body)(void *), void *arg);
 void thread_join(pthread_t thread);
