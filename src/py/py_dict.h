@@ -1,10 +1,20 @@
 /* ConcurrentDict: what its files share.
  *
  *   py_dict.c         the type and the methods that dict has
- *   py_dict_core.c    one key: find, set, delete, under the lock or without it
+ *   py_dict_read.c    one key: reading, without the lock
+ *   py_dict_replace.c one key: assigning without the lock (K2)
+ *   py_dict_change.c  one key: what takes the lock
  *   py_dict_whole.c   all keys at one moment: clear, snapshot, copy (K7)
  *   py_dict_atomic.c  what dict does not have: incr, get_or_create
  *   py_dict_views.c   views and iterators
+ *
+ *  K8  A key's or value's reference is dropped when no reader can hold it: it is
+ *      retired, or dropped at once, after unlocking, where the dict is not shared
+ *      (T1).  The values of a cleared table are dropped by a queue item.
+ *  K10 get_or_create looks again after it has registered as the one that creates,
+ *      and stores before it unregisters; a ring of threads that wait for each
+ *      other's keys raises RuntimeError; a fork's child does not wait for a
+ *      creator that is gone, and finalization ends the wait.
  *
  * Every function below begins with a safe point (threads_begin) unless it says
  * otherwise, so no caller may hold a lock or be in a section.

@@ -244,9 +244,10 @@ look(qsbr_domain *domain, uint64_t *seq)
 {
     qsbr_record *self = qsbr_find(domain);
     qc_assert(self == NULL || !qsbr_in_section(self)); /* Q2 */
-    if (qc_load_relaxed(&domain->broken) != 0)
+    if (qc_load_relaxed(&domain->broken) != 0) {
         return false;
-        /* The load comes first: only goals up to it can be said to be reached (see
+    }
+    /* The load comes first: only goals up to it can be said to be reached (see
      * "two orders" in the header). */
 #ifndef QC_BREAK_LOAD_AFTER_BARRIER
     *seq = qc_load_acquire(&domain->wr_seq);

@@ -54,6 +54,9 @@
  *      drops the last gives it back.  Domain ids are never reused.
  *  Q6  Fields written by different threads are separate atomics, no bit fields.
  *  Q8  Registering takes the registry lock: the caller holds no GIL then.
+ *  Q10 After fork the child has one record, its own; those of threads that are gone
+ *      are given back by pthread_atfork's handler, plain C only.  (Locks of the
+ *      containers and what was being processed at the fork: not yet.)
  *  Q11 Sequence and records belong to the process: one OS thread can serve
  *      several interpreters.  Nothing here knows of interpreters.
  *  Q12 Both barrier modes (barrier.h) hold all of this.
@@ -216,9 +219,10 @@ QC_INLINE void
 qsbr_exit(qsbr_record *rec)
 {
     qc_assert(rec->nesting != 0);
-    if (qc_unlikely(--rec->nesting != 0))
+    if (qc_unlikely(--rec->nesting != 0)) {
         return;
-        /* release: partner is the acquire load of the scan; all this section read
+    }
+    /* release: partner is the acquire load of the scan; all this section read
      * is read before the memory is freed. */
 #ifdef QC_BREAK_RELAXED_EXIT
     qc_store_relaxed(&rec->seq, QSBR_OFFLINE);

@@ -1,0 +1,313 @@
+/* Changing a ConcurrentDict: one key, under the lock. */
+#include "py/py_dict_probe.h"
+
+static keytable_result
+find_locked(probe_ctx *p, uint64_t hash, keytable_pos *pos)
+{
+    keytable_result r;
+    do {
+        keytable *t = keytable_locked(&p->d->map);
+        if (PyUnicode_CheckExact(p->key))
+            r = keytable_probe(t, hash, match_str, p, pos);
+        else
+            r = keytable_probe(t, hash, match_any, p, pos);
+    } while (r == KEYTABLE_CHANGED);
+    return r;
+}
+
+/* retire_fn: the map's reference to a table that was replaced. */
+static void
+unref_table_item(uint64_t arg)
+{
+    keytable_unref(word_to_pointer(arg));
+}
+
+/* What a change under the lock unlinked, to be dropped after unlocking (unshared),
+ * or in the queue already (shared). */
+typedef struct {
+    retire_local *local;
+    bool shared, reserved;
+    keytable *table;
+    qc_word refs[2];
+    int n_refs;
+} unlinked;
+
+/* Under the lock, before anything changes.  Sharing is settled under the lock
+ * (T1); reserving is the part that can fail (T2). */
+static bool
+prepare(dict_object *d, unlinked *u, retire_local *local)
+{
+    *u = (unlinked){.local = local, .shared = sharing_is_shared(&d->sharing)};
+    if (u->shared)
+        u->reserved = retire_reserve(local, 3);
+    return !u->shared || u->reserved;
+}
+
+static void
+unlink_ref(unlinked *u, qc_word word)
+{
+    if (!refs_word_is_object(word))
+        return;
+    if (u->shared)
+        retire_ref(u->local, refs_release_item, word);
+    else
+        u->refs[u->n_refs++] = word;
+}
+
+static void
+unlink_table(unlinked *u, keytable *t)
+{
+    if (u->shared)
+        retire_block(u->local, unref_table_item, word_from_pointer(t), t->bytes);
+    else
+        u->table = t;
+}
+
+/* After unlocking; may run Python code. */
+static void
+drop_unlinked(unlinked *u)
+{
+    if (u->reserved)
+        retire_commit(u->local);
+    if (u->table != NULL)
+        keytable_unref(u->table);
+    for (int i = 0; i < u->n_refs; i++)
+        refs_release(u->refs[i]);
+}
+
+/* Under the lock, at a MISS.  False: no memory. */
+static bool
+insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, qc_word word,
+              unlinked *u)
+{
+    keytable *old;
+    if (!keytable_make_room(&d->map, u->shared, &old))
+        return false;
+    if (old != NULL)
+        unlink_table(u, old);
+    Py_INCREF(key);
+    keytable_insert(&d->map, hash, word_from_pointer(key), word,
+                    old != NULL ? KEYTABLE_EMPTY : pos->slot);
+    return true;
+}
+
+/* With the lock: assigns `word` (only_insert: unless the key is there), taking over
+ * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert
+ * *current is its word, retained, otherwise the word was replaced. */
+static dict_result
+put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool only_insert,
+           qc_word *current)
+{
+    dict_object *d = p->d;
+    keytable_pos pos;
+    unlinked u;
+    dict_result result = DICT_FAILED;
+    qc_lock_acquire(&d->map.lock);
+    keytable_result r = find_locked(p, hash, &pos);
+    if (r == KEYTABLE_ERROR) {
+        qc_lock_release(&d->map.lock);
+        return DICT_FAILED;
+    }
+    if (r == KEYTABLE_HIT && only_insert) {
+        /* The lock does not hold off K2's assignments, a section holds off the
+         * drop of what they replace: the word is loaded again in one.  (Nobody
+         * deletes or moves it: that takes the lock.) */
+        qsbr_enter(p->rec);
+        *current = qc_load_acquire(&pos.entry->value);
+        refs_retain(*current);
+        qsbr_exit(p->rec);
+        qc_lock_release(&d->map.lock);
+        return DICT_FOUND;
+    }
+    bool ok = prepare(d, &u, local);
+    if (ok && r == KEYTABLE_HIT) {
+        unlink_ref(&u, keytable_exchange(pos.entry, word));
+        result = DICT_FOUND;
+    }
+    else if (ok && insert_locked(d, &pos, p->key, hash, word, &u)) {
+        result = DICT_ABSENT;
+    }
+    qc_lock_release(&d->map.lock);
+    drop_unlinked(&u);
+    if (result == DICT_FAILED)
+        PyErr_NoMemory();
+    return result;
+}
+
+static dict_result
+remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *value, qc_word *key)
+{
+    unlinked u;
+    if (!prepare(d, &u, local)) {
+        qc_lock_release(&d->map.lock);
+        PyErr_NoMemory();
+        return DICT_FAILED;
+    }
+    *key = pos->entry->key;
+    *value = keytable_delete(&d->map, pos);
+    /* Where the references can be dropped at once they become the caller's;
+     * otherwise readers may hold the table's, and the caller gets others. */
+    if (u.shared) {
+        refs_retain(*value);
+        Py_INCREF((PyObject *)word_to_pointer(*key));
+        unlink_ref(&u, *value);
+        unlink_ref(&u, *key);
+    }
+    qc_lock_release(&d->map.lock);
+    drop_unlinked(&u);
+    return DICT_FOUND;
+}
+
+/* ---- operations ---- */
+
+static bool
+looks_shared(dict_object *d)
+{
+    return sharing_is_shared(&d->sharing); /* without the lock: a hint */
+}
+
+int
+dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
+{
+    probe_ctx p;
+    retire_local *local;
+    if (!begin_change(&p, d, key, &local))
+        return -1;
+    qc_word word = refs_new_word(value);
+    if (looks_shared(d)) {
+        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word);
+        if (r == REPLACED)
+            return 0;
+        if (r == REPLACE_FAILED) {
+            refs_release(word);
+            return -1;
+        }
+    }
+    p.locked = true;
+    if (put_locked(&p, local, (uint64_t)hash, word, false, NULL) == DICT_FAILED) {
+        refs_release(word);
+        return -1;
+    }
+    return 0;
+}
+
+dict_result
+dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyObject **current)
+{
+    dict_result r = dict_lookup(d, key, hash, current);
+    if (r != DICT_ABSENT)
+        return r;
+    probe_ctx p;
+    retire_local *local;
+    if (!begin_change(&p, d, key, &local))
+        return DICT_FAILED;
+    qc_word found, word = refs_new_word(value);
+    p.locked = true;
+    r = put_locked(&p, local, (uint64_t)hash, word, true, &found);
+    if (r != DICT_ABSENT)
+        refs_release(word);
+    if (r == DICT_FOUND && (*current = refs_object(found)) == NULL)
+        return DICT_FAILED;
+    return r;
+}
+
+dict_result
+dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
+{
+    probe_ctx p;
+    retire_local *local;
+    keytable_pos pos;
+    qc_word word, stored;
+    if (!begin_change(&p, d, key, &local))
+        return DICT_FAILED;
+    p.locked = true;
+    qc_lock_acquire(&d->map.lock);
+    keytable_result r = find_locked(&p, (uint64_t)hash, &pos);
+    if (r != KEYTABLE_HIT) {
+        qc_lock_release(&d->map.lock);
+        return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
+    }
+    dict_result result = remove_locked(d, local, &pos, &word, &stored);
+    if (result != DICT_FOUND)
+        return result;
+    refs_release(stored);
+    if (value == NULL)
+        refs_release(word);
+    else if ((*value = refs_object(word)) == NULL)
+        return DICT_FAILED;
+    return DICT_FOUND;
+}
+
+PyObject *
+dict_remove_last(dict_object *d)
+{
+    probe_ctx p;
+    retire_local *local;
+    keytable_pos pos;
+    qc_word word, key;
+    if (!begin_change(&p, d, NULL, &local))
+        return NULL;
+    qc_lock_acquire(&d->map.lock);
+    if (!keytable_find_last(&d->map, &pos)) {
+        qc_lock_release(&d->map.lock);
+        return NULL;
+    }
+    if (remove_locked(d, local, &pos, &word, &key) != DICT_FOUND)
+        return NULL;
+    PyObject *value = refs_object(word);
+    PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, word_to_pointer(key), value);
+    Py_XDECREF(value);
+    refs_release(key);
+    return pair;
+}
+
+/* Under the lock, for a key that K2's way could not reach: frozen, or not found
+ * without it. */
+static dict_result
+replace_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word expected, qc_word word)
+{
+    dict_object *d = p->d;
+    keytable_pos pos;
+    unlinked u;
+    dict_result result = DICT_ABSENT;
+    qc_lock_acquire(&d->map.lock);
+    keytable_result r = find_locked(p, hash, &pos);
+    if (r != KEYTABLE_HIT) {
+        qc_lock_release(&d->map.lock);
+        return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
+    }
+    if (!prepare(d, &u, local)) {
+        qc_lock_release(&d->map.lock);
+        PyErr_NoMemory();
+        return DICT_FAILED;
+    }
+    /* A CAS here too: assignments without the lock go on beside it. */
+    qc_word seen = expected;
+    if (keytable_assign(pos.entry, &seen, word)) {
+        unlink_ref(&u, expected);
+        result = DICT_FOUND;
+    }
+    qc_lock_release(&d->map.lock);
+    drop_unlinked(&u);
+    return result;
+}
+
+dict_result
+dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected, qc_word word)
+{
+    probe_ctx p;
+    retire_local *local;
+    if (!begin_change(&p, d, key, &local))
+        return DICT_FAILED;
+    if (looks_shared(d)) {
+        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word);
+        if (r == REPLACED)
+            return DICT_FOUND;
+        if (r == NOT_REPLACED)
+            return DICT_ABSENT;
+        if (r == REPLACE_FAILED)
+            return DICT_FAILED;
+    }
+    p.locked = true;
+    return replace_locked(&p, local, (uint64_t)hash, expected, word);
+}

@@ -1,0 +1,88 @@
+/* Finding a key: what the files that read, assign and change have in common.
+ *
+ * The loop is the key table's, inline with the match; what may run Python code is
+ * a call that leaves the section or the lock first. */
+#ifndef PY_DICT_PROBE_H
+#define PY_DICT_PROBE_H
+
+#include "py/py_dict.h"
+
+/* What a lookup compares with, and what it has to let go of to call __eq__. */
+typedef struct {
+    PyObject *key;
+    dict_object *d;
+    qsbr_record *rec;
+    bool locked; /* holds map.lock; otherwise it is in a section */
+} probe_ctx;
+
+/* A comparison that may run Python code: on a strong reference, outside the
+ * section and the lock.  CHANGED if what was compared with is not there any
+ * more: start over, as dict does.  (The context comes by value: its address
+ * taken, it could not stay in registers on the path that never comes here.) */
+keytable_result dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slot);
+
+QC_INLINE keytable_result
+match_str(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    probe_ctx *p = ctx;
+    PyObject *theirs = word_to_pointer(e->key);
+    if (theirs == p->key)
+        return KEYTABLE_HIT;
+    if (qc_likely(PyUnicode_CheckExact(theirs)))
+        return refs_str_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
+    return dict_match_by_eq(*p, t, theirs, slot);
+}
+
+QC_INLINE keytable_result
+match_any(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    probe_ctx *p = ctx;
+    PyObject *theirs = word_to_pointer(e->key);
+    if (theirs == p->key)
+        return KEYTABLE_HIT;
+    if (PyLong_CheckExact(p->key) && PyLong_CheckExact(theirs))
+        return refs_int_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
+    return dict_match_by_eq(*p, t, theirs, slot);
+}
+
+/* In a section, from the current table on, until nothing changes under the
+ * comparisons. */
+QC_INLINE keytable_result
+find_in_section(probe_ctx *p, uint64_t hash, keytable_match match, keytable_pos *pos)
+{
+    keytable_result r;
+    do {
+        keytable *t = keytable_in_section(&p->d->map, p->rec);
+        r = keytable_find(t, hash, match, p, pos);
+    } while (qc_unlikely(r == KEYTABLE_CHANGED));
+    return r;
+}
+
+/* The beginning of every change.  False with MemoryError. */
+static inline bool
+begin_change(probe_ctx *p, dict_object *d, PyObject *key, retire_local **local)
+{
+    *p = (probe_ctx){.key = key, .d = d};
+    p->rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    *local = p->rec != NULL ? threads_local(d->state) : NULL;
+    return *local != NULL;
+}
+
+/* ---- K2 (py_dict_replace.c) ---- */
+
+typedef enum {
+    REPLACED,
+    NOT_REPLACED, /* another word than the expected one, or the key is gone */
+    USE_LOCK,     /* absent, or frozen */
+    USE_EQ,       /* the key must be found by find_in_section first */
+    NEEDS_ROOM,   /* an object would be retired and nothing is reserved */
+    REPLACE_FAILED
+} replace_result;
+
+/* Assigns to a key that is there, without the lock; with `expected`, only if that
+ * is the word there. For shared dicts.  REPLACED (the dict has the word's reference),
+ * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception. */
+replace_result dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash,
+                                     const qc_word *expected, qc_word word);
+
+#endif
