@@ -294,12 +294,13 @@ kt_incr(kt *k, uint64_t key, int64_t delta)
     }
 }
 
+/* What was deleted: the key was read with the lock, the table may be gone since. */
 static inline void
-kt_drop(kt *k, const keytable_pos *pos, qc_word word)
+kt_drop(kt *k, qc_word key, qc_word word)
 {
     if (word_is_pointer(word))
         retire_ref(k->p.local, box_free, word);
-    retire_ref(k->p.local, box_free, pos->entry->key);
+    retire_ref(k->p.local, box_free, key);
 }
 
 static inline bool
@@ -312,9 +313,10 @@ kt_del(kt *k, uint64_t key)
     bool found = keytable_probe(keytable_locked(k->map), k->hash(key), kt_match, &probe, &pos) ==
                  KEYTABLE_HIT;
     qc_word word = found ? keytable_delete(k->map, &pos) : WORD_EMPTY;
+    qc_word boxed = found ? pos.entry->key : WORD_EMPTY;
     qc_lock_release(&k->map->lock);
     if (found)
-        kt_drop(k, &pos, word);
+        kt_drop(k, boxed, word);
     retire_commit(k->p.local);
     return found;
 }
@@ -328,14 +330,15 @@ kt_popitem(kt *k)
     CHECK(retire_reserve(k->p.local, 2));
     qc_lock_acquire(&k->map->lock);
     bool found = keytable_find_last(k->map, &pos);
-    qc_word word = WORD_EMPTY;
+    qc_word word = WORD_EMPTY, boxed = WORD_EMPTY;
     if (found) {
-        key = box_check(pos.entry->key, KEY_MAGIC)->key;
+        boxed = pos.entry->key;
+        key = box_check(boxed, KEY_MAGIC)->key;
         word = keytable_delete(k->map, &pos);
     }
     qc_lock_release(&k->map->lock);
     if (found)
-        kt_drop(k, &pos, word);
+        kt_drop(k, boxed, word);
     retire_commit(k->p.local);
     return key;
 }
