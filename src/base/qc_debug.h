@@ -29,11 +29,13 @@
 #define QC_INLINE static inline __attribute__((always_inline))
 /* Not `cold`: gcc 12 then takes whole files that call such functions for cold. */
 #define QC_NOINLINE __attribute__((noinline))
+#define QC_HIDDEN __attribute__((visibility("hidden"))) /* one load, not two */
 #else
 #define qc_likely(x) (x)
 #define qc_unlikely(x) (x)
 #define QC_INLINE static inline
 #define QC_NOINLINE
+#define QC_HIDDEN
 #endif
 
 #define QC_LINE_PAIR 128 /* two cache lines: adjacent-line prefetch pairs them */

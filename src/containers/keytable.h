@@ -173,12 +173,12 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
         /* acquire: partner is the release store of the slot in keytable_insert;
          * hash and key are there. */
         uint32_t s = qc_load_acquire(&t->index[slot]);
-        if (s == KEYTABLE_EMPTY) {
+        if (((s ^ tag) & ~mask) != 0 || qc_unlikely(s >= KEYTABLE_DUMMY)) {
+            if (s != KEYTABLE_EMPTY)
+                continue;
             pos->slot = slot;
             return KEYTABLE_MISS;
         }
-        if (((s ^ tag) & ~mask) != 0 || s == KEYTABLE_DUMMY)
-            continue;
         keytable_entry *e = &entries[s & mask];
         if (e->hash != hash)
             continue;

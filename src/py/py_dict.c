@@ -122,17 +122,6 @@ dict_update(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- mapping protocol ---- */
 
-static void
-raise_key_error(PyObject *key)
-{
-    /* Not PyErr_SetObject(KeyError, key): a tuple would become its arguments. */
-    PyObject *error = PyObject_CallOneArg(PyExc_KeyError, key);
-    if (error != NULL) {
-        PyErr_SetObject(PyExc_KeyError, error);
-        Py_DECREF(error);
-    }
-}
-
 static Py_ssize_t
 dict_length(PyObject *self)
 {
@@ -140,21 +129,6 @@ dict_length(PyObject *self)
     if (threads_begin(self, d->state, &d->sharing, &d->map.lock) == NULL)
         return -1;
     return (Py_ssize_t)keytable_len(&d->map);
-}
-
-static PyObject *
-dict_subscript(PyObject *self, PyObject *key)
-{
-    PyObject *value;
-    Py_hash_t hash = dict_hash(key);
-    if (qc_unlikely(hash == -1))
-        return NULL;
-    dict_result r = dict_lookup(dict_of(self), key, hash, &value);
-    if (qc_likely(r == DICT_FOUND))
-        return value;
-    if (r == DICT_ABSENT)
-        raise_key_error(key);
-    return NULL;
 }
 
 static int
@@ -167,18 +141,8 @@ dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
         return dict_set(dict_of(self), key, hash, value);
     dict_result r = dict_remove(dict_of(self), key, hash, NULL);
     if (r == DICT_ABSENT)
-        raise_key_error(key);
+        dict_raise_key_error(key);
     return r == DICT_FOUND ? 0 : -1;
-}
-
-static int
-dict_contains(PyObject *self, PyObject *key)
-{
-    Py_hash_t hash = dict_hash(key);
-    if (hash == -1)
-        return -1;
-    dict_result r = dict_contains_key(dict_of(self), key, hash);
-    return r == DICT_FAILED ? -1 : r == DICT_FOUND;
 }
 
 static PyObject *
@@ -211,36 +175,10 @@ dict_repr(PyObject *self)
 
 /* ---- methods ---- */
 
-static bool
-check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max)
-{
-    if (qc_likely(n >= min && n <= max))
-        return true;
-    PyErr_Format(PyExc_TypeError, "%s expected at %s %zd argument%s, got %zd", name,
-                 n < min ? "least" : "most", n < min ? min : max,
-                 (n < min ? min : max) == 1 ? "" : "s", n);
-    return false;
-}
-
-static PyObject *
-dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    PyObject *value;
-    if (!check_args("get", n, 1, 2))
-        return NULL;
-    Py_hash_t hash = dict_hash(args[0]);
-    if (hash == -1)
-        return NULL;
-    dict_result r = dict_lookup(dict_of(self), args[0], hash, &value);
-    if (qc_likely(r == DICT_FOUND))
-        return value;
-    return r == DICT_FAILED ? NULL : Py_NewRef(n == 2 ? args[1] : Py_None);
-}
-
 static PyObject *
 dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    if (!check_args("setdefault", n, 1, 2))
+    if (!dict_check_args("setdefault", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
     if (hash == -1)
@@ -256,7 +194,7 @@ static PyObject *
 dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;
-    if (!check_args("pop", n, 1, 2))
+    if (!dict_check_args("pop", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
     if (hash == -1)
@@ -267,7 +205,7 @@ dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (r == DICT_ABSENT && n == 2)
         return Py_NewRef(args[1]);
     if (r == DICT_ABSENT)
-        raise_key_error(args[0]);
+        dict_raise_key_error(args[0]);
     return NULL;
 }
 

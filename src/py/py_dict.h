@@ -94,7 +94,14 @@ int dict_tp_clear(PyObject *self);
 /* A new empty dict of `type`. */
 PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 
-/* Methods with their docstrings, from the other files. */
+/* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
+void dict_raise_key_error(PyObject *key);
+bool dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max);
+
+/* Slots and methods from the other files. */
+PyObject *dict_subscript(PyObject *self, PyObject *key);
+int dict_contains(PyObject *self, PyObject *key);
+PyObject *dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
 PyObject *dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n,
                              PyObject *kwnames);

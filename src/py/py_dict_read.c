@@ -48,7 +48,8 @@ dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slo
 /* K1: the whole read path.  The reference is taken inside the section; what needs
  * an allocation (a number's object) is the caller's, outside. */
 QC_INLINE dict_result
-lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, qc_word *word)
+lookup_by(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, bool retain,
+          qc_word *word)
 {
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
     if (qc_unlikely(rec == NULL))
@@ -59,7 +60,8 @@ lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
     keytable_result r = find_in_section(&p, (uint64_t)hash, match, &pos);
     if (qc_likely(r == KEYTABLE_HIT)) {
         *word = pos.word;
-        refs_retain(pos.word);
+        if (retain)
+            refs_retain(pos.word);
     }
     qsbr_exit(rec);
     return qc_likely(r == KEYTABLE_HIT) ? DICT_FOUND
@@ -67,19 +69,32 @@ lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
                                         : DICT_FAILED;
 }
 
-dict_result
-dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word *word)
+/* One copy of the path for str, one for the rest. */
+static QC_NOINLINE dict_result
+lookup_other(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
+{
+    return lookup_by(d, key, hash, match_any, retain, word);
+}
+
+QC_INLINE dict_result
+lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
 {
     if (qc_likely(PyUnicode_CheckExact(key)))
-        return lookup_word(d, key, hash, match_str, word);
-    return lookup_word(d, key, hash, match_any, word);
+        return lookup_by(d, key, hash, match_str, retain, word);
+    return lookup_other(d, key, hash, retain, word);
 }
 
 dict_result
-dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
+dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word *word)
+{
+    return lookup_word(d, key, hash, true, word);
+}
+
+QC_INLINE dict_result
+lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
 {
     qc_word word;
-    dict_result r = dict_lookup_word(d, key, hash, &word);
+    dict_result r = lookup_word(d, key, hash, true, &word);
     if (qc_likely(r == DICT_FOUND)) {
         *value = refs_object(word);
         if (qc_unlikely(*value == NULL))
@@ -89,11 +104,78 @@ dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
 }
 
 dict_result
+dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
+{
+    return lookup(d, key, hash, value);
+}
+
+dict_result
 dict_contains_key(dict_object *d, PyObject *key, Py_hash_t hash)
 {
-    qc_word word;
-    dict_result r = dict_lookup_word(d, key, hash, &word);
-    if (r == DICT_FOUND)
-        refs_release(word);
-    return r;
+    qc_word word; /* nobody's: no reference count is touched */
+    return lookup_word(d, key, hash, false, &word);
+}
+
+/* ---- what reads, as Python calls it ---- */
+
+void
+dict_raise_key_error(PyObject *key)
+{
+    /* Not PyErr_SetObject(KeyError, key): a tuple would become its arguments. */
+    PyObject *error = PyObject_CallOneArg(PyExc_KeyError, key);
+    if (error != NULL) {
+        PyErr_SetObject(PyExc_KeyError, error);
+        Py_DECREF(error);
+    }
+}
+
+bool
+dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max)
+{
+    if (qc_likely(n >= min && n <= max))
+        return true;
+    PyErr_Format(PyExc_TypeError, "%s expected at %s %zd argument%s, got %zd", name,
+                 n < min ? "least" : "most", n < min ? min : max,
+                 (n < min ? min : max) == 1 ? "" : "s", n);
+    return false;
+}
+
+PyObject *
+dict_subscript(PyObject *self, PyObject *key)
+{
+    PyObject *value;
+    Py_hash_t hash = dict_hash(key);
+    if (qc_unlikely(hash == -1))
+        return NULL;
+    dict_result r = lookup(dict_of(self), key, hash, &value);
+    if (qc_likely(r == DICT_FOUND))
+        return value;
+    if (r == DICT_ABSENT)
+        dict_raise_key_error(key);
+    return NULL;
+}
+
+int
+dict_contains(PyObject *self, PyObject *key)
+{
+    Py_hash_t hash = dict_hash(key);
+    if (hash == -1)
+        return -1;
+    dict_result r = dict_contains_key(dict_of(self), key, hash);
+    return r == DICT_FAILED ? -1 : r == DICT_FOUND;
+}
+
+PyObject *
+dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *value;
+    if (!dict_check_args("get", n, 1, 2))
+        return NULL;
+    Py_hash_t hash = dict_hash(args[0]);
+    if (hash == -1)
+        return NULL;
+    dict_result r = lookup(dict_of(self), args[0], hash, &value);
+    if (qc_likely(r == DICT_FOUND))
+        return value;
+    return r == DICT_FAILED ? NULL : Py_NewRef(n == 2 ? args[1] : Py_None);
 }

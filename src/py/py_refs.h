@@ -129,14 +129,47 @@ refs_hash(PyObject *key)
     return PyObject_Hash(key);
 }
 
+/* Are the n bytes the same?  Keys are short, and a call would cost the probe loop
+ * its registers: up to 16 bytes by two loads that may overlap. */
+QC_INLINE bool
+refs_bytes_equal(const char *a, const char *b, size_t n)
+{
+    if (qc_unlikely(n > 16))
+        return memcmp(a, b, n) == 0;
+    if (n >= 8) {
+        uint64_t x[2], y[2];
+        memcpy(&x[0], a, 8);
+        memcpy(&y[0], b, 8);
+        memcpy(&x[1], a + n - 8, 8);
+        memcpy(&y[1], b + n - 8, 8);
+        return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+    }
+    if (n >= 4) {
+        uint32_t x[2], y[2];
+        memcpy(&x[0], a, 4);
+        memcpy(&y[0], b, 4);
+        memcpy(&x[1], a + n - 4, 4);
+        memcpy(&y[1], b + n - 4, 4);
+        return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i])
+            return false;
+    return true;
+}
+
 /* Two exact str: same contents?  No reference count, no Python code. */
 QC_INLINE bool
 refs_str_equal(PyObject *a, PyObject *b)
 {
     Py_ssize_t length = PyUnicode_GET_LENGTH(a);
-    if (length != PyUnicode_GET_LENGTH(b) || PyUnicode_KIND(a) != PyUnicode_KIND(b))
+    if (length != PyUnicode_GET_LENGTH(b))
         return false;
-    return memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * PyUnicode_KIND(a)) == 0;
+    if (qc_likely(PyUnicode_IS_COMPACT_ASCII(a) && PyUnicode_IS_COMPACT_ASCII(b)))
+        return refs_bytes_equal((const char *)((PyASCIIObject *)a + 1),
+                                (const char *)((PyASCIIObject *)b + 1), (size_t)length);
+    return PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
+           memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * PyUnicode_KIND(a)) == 0;
 }
 
 /* Two exact int. */

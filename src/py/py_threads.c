@@ -144,11 +144,8 @@ void
 threads_safe_point(qc_state *state)
 {
     qsbr_record *rec = qsbr_self;
-    if (rec != NULL) {
+    if (rec != NULL)
         rec->look_in = QSBR_LOOK_EVERY;
-        /* Several interpreters can share the record: the flag may be about
-         * another one's queue, which its own operations will see to. */
-    }
     PyObject *pending = NULL;
 #if PY_VERSION_HEX >= 0x030C0000
     pending = PyErr_GetRaisedException();

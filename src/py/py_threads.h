@@ -94,7 +94,7 @@ threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
         if (rec == NULL)
             return NULL;
     }
-    if (qc_unlikely(--rec->look_in < 0 || qc_load_relaxed(&rec->asked) != 0))
+    if (qsbr_safe_point_is_due(rec))
         threads_safe_point(state);
     /* acquire: partner is the release in threads_foreign.  A third thread that
      * finds SHARED without the lock must also find what the owner unlinked, and

@@ -30,7 +30,7 @@
 typedef enum { BARRIER_FENCE = 0, BARRIER_MEMBARRIER = 1 } barrier_mode;
 
 /* Written by barrier_init only, before the first record exists. */
-extern barrier_mode barrier_chosen;
+QC_HIDDEN extern barrier_mode barrier_chosen;
 
 /* Chooses the mode, once a process; `wanted` is NULL, "membarrier" or "fence"
  * (the environment variable QSBRCONTAINERS_BARRIER).  Any error of the probe

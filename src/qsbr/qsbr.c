@@ -19,9 +19,9 @@ QSBR_TLS qsbr_record *qsbr_self;
 uint64_t qsbr_fork_generation = 0;
 static qc_lock mend_lock; /* new in each child of a fork */
 
-static QSBR_TLS qsbr_record *thread_records; /* of all domains */
-static pthread_key_t thread_key;             /* its destructor ends the thread's records */
-static qc_lock list_lock;                    /* of the list of domains */
+static _Thread_local qsbr_record *thread_records; /* of all domains */
+static pthread_key_t thread_key;                  /* its destructor ends the thread's records */
+static qc_lock list_lock;                         /* of the list of domains */
 static qsbr_domain *all_domains = &qsbr_process;
 static _Atomic uint64_t next_domain_id = 2;
 
@@ -116,7 +116,6 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         /* `seq` is OFFLINE already and is left alone: a relaxed store would end
          * the release sequence of the last owner's exit. */
         qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
-        qc_store_relaxed(&rec->asked, 0u);
         if (old == NULL)
             qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);

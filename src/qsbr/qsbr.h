@@ -86,13 +86,11 @@ typedef struct qsbr_domain qsbr_domain;
 typedef struct qsbr_record qsbr_record;
 
 struct qsbr_record {
-    /* The first line pair is the owner's; `seq` is read by polls, `asked` may
-     * be set by anybody. */
+    /* The first line pair is the owner's; `seq` is read by polls. */
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t seq; /* offline, or wr_seq at enter */
     qsbr_domain *domain;
-    _Atomic uint32_t asked; /* processing is wanted at the next safe point (T5) */
-    uint32_t nesting;       /* (owner) sections nest; the outermost stores */
-    int32_t look_in;        /* (owner) operations until the next look */
+    uint32_t nesting; /* (owner) sections nest; the outermost stores */
+    int32_t look_in;  /* (owner) operations until the next safe point looks around */
 
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
@@ -122,7 +120,7 @@ struct qsbr_domain {
  * qsbr_register_process.  initial-exec makes the load one instruction instead
  * of a call; the variable is small enough for the static TLS surplus. */
 #if defined(__linux__) && defined(__GNUC__)
-#define QSBR_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#define QSBR_TLS _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden")))
 #else
 #define QSBR_TLS _Thread_local
 #endif
@@ -186,6 +184,30 @@ qsbr_goal_reached(qsbr_domain *domain, uint64_t goal)
     /* acquire: partner is the release CAS that raises rd_seq in qsbr_poll; what
      * readers did in their sections comes before the free that follows. */
     return !qsbr_before(qc_load_acquire(&domain->rd_seq), goal);
+}
+
+/* ---- safe points (T5) ---- */
+
+/* By the record's own thread: its next operation processes the queue.  The flag
+ * that T5 speaks of is the countdown at its end, so that the read path tests one
+ * thing. */
+static inline void
+qsbr_ask(qsbr_record *rec)
+{
+    rec->look_in = 0;
+}
+
+static inline bool
+qsbr_is_asked(const qsbr_record *rec)
+{
+    return rec->look_in <= 0;
+}
+
+/* At the start of an operation: is a safe point due? */
+QC_INLINE bool
+qsbr_safe_point_is_due(qsbr_record *rec)
+{
+    return qc_unlikely(--rec->look_in < 0);
 }
 
 /* ---- sections: the read path ---- */

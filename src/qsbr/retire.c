@@ -128,7 +128,7 @@ close_batch(retire_local *local, retire_batch *batch)
         ;
     push_closed(local, batch);
     qc_store_relaxed(&local->since, now_ns());
-    qc_store_relaxed(&local->rec->asked, 1u);
+    qsbr_ask(local->rec);
     local->tell = true;
 }
 
@@ -365,7 +365,6 @@ process(retire_local *local, patience how)
     local->processing = true;
     take_from_all(local, how == LEAVE);
     local->tell = false;
-    qc_store_relaxed(&local->rec->asked, 0u);
     size_t n = run_closed(local, how);
     /* Not yet reached: a reader is off the CPU.  Come back soon, but not at
      * every operation, since a look costs a heavy barrier. */

@@ -73,7 +73,7 @@ ref(place *p, uint64_t arg)
 static inline bool
 asked(place *p)
 {
-    return qc_load_relaxed(&p->rec->asked) != 0;
+    return qsbr_is_asked(p->rec);
 }
 
 static inline uint64_t

@@ -66,7 +66,7 @@ test_Q4_a_reused_record_is_as_new(void)
     stepper *r = reader_new(d);
     qsbr_record *rec = reader_record(r);
     CHECK_EQ(qc_load_relaxed(&rec->seq), QSBR_OFFLINE);
-    CHECK_EQ(qc_load_relaxed(&rec->asked), 0);
+    CHECK(!qsbr_is_asked(rec));
     CHECK_EQ(rec->nesting, 0);
     CHECK_EQ(rec->look_in, QSBR_LOOK_EVERY);
     CHECK_EQ(refs(rec), 2);
