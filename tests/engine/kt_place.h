@@ -162,7 +162,7 @@ kt_delete(kt *k)
 static inline void
 kt_safe_point(kt *k)
 {
-    if (qc_load_relaxed(&k->p.rec->asked) != 0 || --k->p.rec->look_in < 0)
+    if (qsbr_safe_point_is_due(k->p.rec))
         retire_process(k->p.local);
 }
 

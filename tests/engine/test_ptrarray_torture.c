@@ -136,7 +136,7 @@ static void
 write_some(retire_local *local, uint64_t *random)
 {
     uint64_t what = chance(random) % 1000, value = chance(random);
-    if (qc_load_relaxed(&local->rec->asked) != 0)
+    if (qsbr_is_asked(local->rec))
         retire_process(local);
     qc_lock_acquire(&list.lock);
     CHECK(retire_reserve(local, 1));

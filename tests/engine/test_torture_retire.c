@@ -55,7 +55,7 @@ item_free(uint64_t arg)
 static void
 safe_point(place *p)
 {
-    if (qc_load_relaxed(&p->rec->asked) != 0 || --p->rec->look_in < 0)
+    if (qsbr_safe_point_is_due(p->rec))
         qc_add_relaxed(&t.adopted, retire_process(p->local));
 }
 
