@@ -115,16 +115,22 @@ void in_child_that_dies(void (*fn)(void *), void *arg, int signal);
 void harness_fail_malloc(uint64_t n);
 #endif
 
-/* Whether a sanitizer takes part: their programs are slower. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HARNESS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HARNESS_SANITIZED 1
+/* Which sanitizer takes part: their programs are slower, and some cannot do all. */
+#if defined(__has_feature)
+#define harness_has(feature) __has_feature(feature)
+#else
+#define harness_has(feature) 0
 #endif
+#if defined(__SANITIZE_ADDRESS__) || harness_has(address_sanitizer)
+#define HARNESS_ASAN 1
+#else
+#define HARNESS_ASAN 0
 #endif
-#ifndef HARNESS_SANITIZED
-#define HARNESS_SANITIZED 0
+#if defined(__SANITIZE_THREAD__) || harness_has(thread_sanitizer)
+#define HARNESS_TSAN 1
+#else
+#define HARNESS_TSAN 0
 #endif
+#define HARNESS_SANITIZED (HARNESS_ASAN || HARNESS_TSAN)
 
 #endif

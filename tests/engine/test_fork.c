@@ -222,7 +222,10 @@ test_Q5_fork_while_the_registry_lock_is_held(void)
     qsbr_domain_release(d);
 }
 
-/* Forks at any moment of threads and domains that come and go. */
+/* Forks at any moment of threads and domains that come and go: also while they are in
+ * the allocator, whose locks glibc's fork sees to and AddressSanitizer's (before LLVM 17)
+ * does not. */
+#if !HARNESS_ASAN
 static _Atomic bool over;
 
 static void *
@@ -266,14 +269,13 @@ test_Q5_fork_at_any_moment(void)
     qc_store_relaxed(&over, false);
     for (int i = 0; i < 2; i++)
         threads[i] = thread_start(keep_churning, NULL);
-    /* Not while another thread is inside libc's own locks: the child allocates
-     * with posix_memalign only, which glibc's fork handlers see to. */
     for (uint64_t n = scaled(100); n > 0; n--)
         in_child(child_goes_on, NULL);
     qc_store_relaxed(&over, true);
     for (int i = 0; i < 2; i++)
         thread_join(threads[i]);
 }
+#endif
 
 /* ---- what other threads had queued ---- */
 
@@ -327,7 +329,9 @@ main(void)
     RUN(test_Q5_fork_after_unregistering);
     RUN(test_Q5_domains_are_freed_in_the_child);
     RUN(test_Q5_fork_while_the_registry_lock_is_held);
+#if !HARNESS_ASAN
     RUN(test_Q5_fork_at_any_moment);
+#endif
     RUN(test_T6_what_other_threads_queued_before_a_fork);
     return 0;
 }
