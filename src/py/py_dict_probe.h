@@ -42,6 +42,8 @@ match_any(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
         return KEYTABLE_HIT;
     if (PyLong_CheckExact(p->key) && PyLong_CheckExact(theirs))
         return refs_int_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
+    if (PyUnicode_CheckExact(p->key) && PyUnicode_CheckExact(theirs))
+        return refs_str_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
     return dict_match_by_eq(*p, t, theirs, slot);
 }
 

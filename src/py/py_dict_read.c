@@ -69,19 +69,50 @@ lookup_by(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, b
                                         : DICT_FAILED;
 }
 
-/* One copy of the path for str, one for the rest. */
 static QC_NOINLINE dict_result
-lookup_other(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
+lookup_any(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
 {
     return lookup_by(d, key, hash, match_any, retain, word);
 }
 
+/* Str with str only; CHANGED: a key of another type has the same hash. */
+QC_INLINE keytable_result
+match_str_only(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    PyObject *theirs = word_to_pointer(e->key);
+    (void)t;
+    (void)slot;
+    if (theirs == ctx)
+        return KEYTABLE_HIT;
+    if (qc_unlikely(!PyUnicode_CheckExact(theirs)))
+        return KEYTABLE_CHANGED;
+    return refs_str_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+
+/* The path for a str, with no call between enter and exit, and what needs one
+ * (a growing table, a hash shared with a key of another type) left to the path
+ * above, which begins anew. */
 QC_INLINE dict_result
 lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
 {
-    if (qc_likely(PyUnicode_CheckExact(key)))
-        return lookup_by(d, key, hash, match_str, retain, word);
-    return lookup_other(d, key, hash, retain, word);
+    if (qc_unlikely(!PyUnicode_CheckExact(key)))
+        return lookup_any(d, key, hash, retain, word);
+    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    if (qc_unlikely(rec == NULL))
+        return DICT_FAILED;
+    keytable_pos pos;
+    qsbr_enter(rec);
+    keytable *t = keytable_in_section(&d->map, rec);
+    keytable_result r = keytable_probe(t, (uint64_t)hash, match_str_only, key, &pos);
+    if (qc_likely(r == KEYTABLE_HIT && pos.word != WORD_MOVED)) {
+        *word = pos.word;
+        if (retain)
+            refs_retain(pos.word);
+        qsbr_exit(rec);
+        return DICT_FOUND;
+    }
+    qsbr_exit(rec);
+    return r == KEYTABLE_MISS ? DICT_ABSENT : lookup_any(d, key, hash, retain, word);
 }
 
 dict_result

@@ -129,20 +129,25 @@ refs_hash(PyObject *key)
     return PyObject_Hash(key);
 }
 
+QC_INLINE bool
+refs_8_bytes_equal(const char *a, const char *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, 8);
+    memcpy(&y, b, 8);
+    return x == y;
+}
+
 /* Are the n bytes the same?  Keys are short, and a call would cost the probe loop
- * its registers: up to 16 bytes by two loads that may overlap. */
+ * its registers: by loads of 8 bytes, the last of which may overlap. */
 QC_INLINE bool
 refs_bytes_equal(const char *a, const char *b, size_t n)
 {
-    if (qc_unlikely(n > 16))
-        return memcmp(a, b, n) == 0;
-    if (n >= 8) {
-        uint64_t x[2], y[2];
-        memcpy(&x[0], a, 8);
-        memcpy(&y[0], b, 8);
-        memcpy(&x[1], a + n - 8, 8);
-        memcpy(&y[1], b + n - 8, 8);
-        return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+    if (qc_likely(n >= 8)) {
+        for (size_t i = 0; i < n - 8; i += 8)
+            if (!refs_8_bytes_equal(a + i, b + i))
+                return false;
+        return refs_8_bytes_equal(a + n - 8, b + n - 8);
     }
     if (n >= 4) {
         uint32_t x[2], y[2];
