@@ -365,11 +365,13 @@ process(retire_local *local, patience how)
     local->processing = true;
     take_from_all(local, how == LEAVE);
     local->tell = false;
+    /* Before the items run: one that closes a batch asks again. */
+    local->rec->look_in = QSBR_LOOK_EVERY;
     size_t n = run_closed(local, how);
     /* Not yet reached: a reader is off the CPU.  Come back soon, but not at
      * every operation, since a look costs a heavy barrier. */
-    local->rec->look_in =
-        qc_load_relaxed(&local->closed) != NULL ? QSBR_LOOK_EVERY / 8 : QSBR_LOOK_EVERY;
+    if (qc_load_relaxed(&local->closed) != NULL && local->rec->look_in > QSBR_LOOK_EVERY / 8)
+        local->rec->look_in = QSBR_LOOK_EVERY / 8;
     local->processing = false;
     return n;
 }

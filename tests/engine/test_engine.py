@@ -6,6 +6,7 @@ driver reads:
 
     modes: one            the barrier makes no difference to it
     flavours: debug asan  it is only for these
+    links: alone          it includes the sources it is about; no objects of ours
 
 Environment: QC_TORTURE_SCALE multiplies the amount of torture; QC_BREAK=NAME[,NAME] builds with
 QC_BREAK_NAME, to see the tests fail (README.md has the table).
@@ -183,8 +184,10 @@ class Builder:
     def program(self, source, flavour):
         key = source, flavour
         if key not in self.made:
-            objects, link = self.objects(flavour)
             compiler, prefix = self.prepare(flavour)
+            objects, link = self.objects(flavour)
+            if marked(source, "links") == ["alone"]:
+                objects = []
             result = self.folder / flavour / source.stem
             build(
                 [*compiler, *WARNINGS, f"-I{SRC}", f"-I{HERE}", "-pthread"]

@@ -1,13 +1,1 @@
-import gc
-
-import pytest
-from support import real_stderr, watchdog  # noqa: F401
-
-
-@pytest.fixture(scope="session", autouse=True)
-def only_our_objects():
-    """Thousands of collections follow: what is there already need not be looked at each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+from support import only_our_objects, real_stderr, watchdog  # noqa: F401

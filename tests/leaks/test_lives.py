@@ -115,7 +115,7 @@ def test_iterators_left_in_the_middle():
             iterators.append(iterator)
         d.update((i, census.new()) for i in range(50, 1000))
         for iterator in iterators:
-            next(iterator)
+            next(iterator, None)
         d.clear()
     for make in LISTS.values():
         values = make(census.new() for _ in range(100))

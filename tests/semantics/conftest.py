@@ -1,7 +1,15 @@
 """One suite over the builtins and ours: the fixtures are constructors."""
 
 import pytest
-from support import DICTS, LISTS, OUR_DICTS, OUR_LISTS, real_stderr, watchdog  # noqa: F401
+from support import (  # noqa: F401
+    DICTS,
+    LISTS,
+    OUR_DICTS,
+    OUR_LISTS,
+    only_our_objects,
+    real_stderr,
+    watchdog,
+)
 
 
 @pytest.fixture(params=DICTS)

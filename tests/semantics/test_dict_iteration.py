@@ -57,8 +57,8 @@ def test_K6_growth_loses_and_repeats_nothing(make_our_dict, view, change, added)
     met = []
     for entry in view(d):
         met.append(key_of(entry))
-        for _ in range(added if len(met) < 30 else 0):
-            change(d.__setitem__, len(d), len(d))
+        if len(met) < 30:
+            change(d.update, {i: i for i in range(len(d), len(d) + added)})
     assert met[:20] == list(range(20)) and len(set(met)) == len(met)
 
 

@@ -116,8 +116,6 @@ def test_base_types_have_no_attributes(base):
     container = base()
     with pytest.raises(AttributeError):
         container.attribute = 1
-    with pytest.raises((AttributeError, TypeError)):
-        base.attribute = 1
 
 
 @pytest.mark.parametrize("base", OUR_TYPES)
@@ -212,7 +210,7 @@ def test_cycles_through_views_and_iterators_are_collected(make):
     if hasattr(container, "items"):
         put(container, container.items())
         put(container, iter(container.values()))
-        next(container[2])
+        next(container[3])
     next(iterator)
     del container, iterator
     settle()
@@ -268,8 +266,7 @@ def test_live_values_survive_the_collector(make):
     container = make()
     for i in range(1000):
         put(container, census.new(i))
-    for _ in range(3):
-        settle()
+    settle()
     values = container.values() if hasattr(container, "values") else container
     assert [v.check() for v in values] == list(range(1000))
 
