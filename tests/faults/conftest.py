@@ -1,0 +1,1 @@
+from support import only_our_objects, real_stderr, watchdog  # noqa: F401

@@ -1,0 +1,305 @@
+"""T1, T5, T6 and Q4: containers that become shared, threads that end with frees pending."""
+
+import gc
+import threading
+
+import pytest
+from support import Census, run_threads, scaled, settle
+
+from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share, stats
+
+FIRST_ACCESS = {
+    "get": lambda d: d.get(3),
+    "[]": lambda d: d[3],
+    "in": lambda d: 3 in d,
+    "len": len,
+    "iterate": list,
+    "items": lambda d: list(d.items()),
+    "values": lambda d: [v.check() for v in d.values()],
+    "assign": lambda d: d.__setitem__(3, d[3]),
+    "snapshot": lambda d: d.snapshot(),
+    "pop and set": lambda d: d.__setitem__(4, d.pop(3)),
+    "==": lambda d: d == {},
+    "copy": lambda d: d.copy(),
+}
+
+
+@pytest.mark.parametrize("access", FIRST_ACCESS)
+def test_T1_the_first_foreign_access_of_a_dict(access):
+    """The owner changes it without delay until the very moment another thread comes."""
+    foreign, census = FIRST_ACCESS[access], Census()
+    count = scaled(150)
+    dicts = [ConcurrentDict((i, census.new(i)) for i in range(8)) for _ in range(count)]
+    at = [0]
+
+    def own(_):
+        for n, d in enumerate(dicts):
+            at[0] = n
+            for i in range(60):
+                d[i % 8] = census.new(i % 8)
+                d["more", i] = census.new(i)
+            for i in range(0, 60, 2):
+                del d["more", i]
+
+    def come(_):
+        n = 0
+        while n < count:
+            if at[0] >= n:
+                try:
+                    foreign(dicts[n])
+                except KeyError:
+                    pass
+                n += 1
+
+    run_threads(1, own, 1, come)
+    settle()
+    assert census.alive == sum(len(d) for d in dicts)
+    dicts.clear()
+    settle()
+    assert census.alive == 0
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        lambda x: x[3].check(),
+        lambda x: x[-1].check(),
+        lambda x: [v.check() for v in x],
+        lambda x: [v.check() for v in x.snapshot()],
+        lambda x: x.append(x[0]),
+        lambda x: len(x),
+        lambda x: x.pop().check(),
+    ],
+)
+def test_T1_the_first_foreign_access_of_a_list(foreign):
+    census = Census()
+    count = scaled(150)
+    lists = [ConcurrentList(census.new(i) for i in range(8)) for _ in range(count)]
+    at = [0]
+
+    def own(_):
+        for n, values in enumerate(lists):
+            at[0] = n
+            for i in range(60):
+                values[i % 4] = census.new(i)
+                values.append(census.new(i))
+            for _ in range(30):
+                values.pop()
+
+    def come(_):
+        n = 0
+        while n < count:
+            if at[0] >= n:
+                foreign(lists[n])
+                n += 1
+
+    run_threads(1, own, 1, come)
+    settle()
+    held = {id(v) for values in lists for v in values}
+    assert census.alive == len(held)
+    lists.clear()
+    settle()
+    assert census.alive == 0
+
+
+@pytest.mark.parametrize("kind", ["iterator", "values", "items", "list iterator"])
+def test_T1_a_step_of_an_iterator_is_an_access(kind):
+    """Made by the owner, stepped by another thread: the only foreign access there is."""
+    census, count = Census(), scaled(150)
+
+    def make():
+        if kind == "list iterator":
+            return ConcurrentList(census.new(i) for i in range(30))
+        return ConcurrentDict((i, census.new(i)) for i in range(30))
+
+    sources = [make() for _ in range(count)]
+    begin = {
+        "iterator": iter,
+        "values": lambda d: iter(d.values()),
+        "items": lambda d: iter(d.items()),
+        "list iterator": iter,
+    }[kind]
+    iterators = [begin(source) for source in sources]
+    at = [0]
+
+    def own(_):
+        for n, source in enumerate(sources):
+            at[0] = n
+            for i in range(30):
+                source[i] = census.new(i)
+            if kind == "list iterator":
+                source.extend([census.new(0) for _ in range(100)])
+            else:
+                source.update((-1 - i, census.new(i)) for i in range(100))
+            source.clear()
+
+    def step(_):
+        n = 0
+        while n < count:
+            if at[0] >= n:
+                for entry in iterators[n]:
+                    if kind == "items":
+                        entry[1].check()
+                    elif kind != "iterator":
+                        entry.check()
+                n += 1
+
+    run_threads(1, own, 1, step)
+    sources.clear()
+    iterators.clear()
+    settle()
+    assert census.alive == 0
+
+
+def test_T1_made_in_one_thread_used_in_the_next():
+    """Containers passed on and dropped elsewhere, as in a pool of workers."""
+    census, boxes = Census(), [[] for _ in range(3)]
+    count = scaled(1500)
+
+    def work(me):
+        for i in range(count):
+            d, values = ConcurrentDict(a=census.new(i)), ConcurrentList([census.new(i)])
+            boxes[(me + 1) % 3].append((d, values))
+            try:
+                d, values = boxes[me].pop()
+            except IndexError:
+                continue
+            assert d["a"].check() == values[0].check()
+            d["a"] = values[0] = census.new(i)
+            d["b"] = d
+
+    run_threads(3, work)
+    boxes.clear()
+    settle()
+    assert census.alive == 0
+
+
+def test_T6_threads_that_end_with_frees_pending():
+    """Short threads, one after the other and some together, each leaving replaced objects."""
+    census = Census()
+    d, values = ConcurrentDict(), ConcurrentList([None] * 10)
+    rounds, together = scaled(500), 4
+
+    def work(me):
+        for i in range(10):
+            d[i] = census.new(i)
+            values[i] = census.new(i)
+            d[me, i] = census.new(i)
+        for i in range(10):
+            d.pop((me, i), None)
+
+    for _ in range(rounds):
+        threads = [threading.Thread(target=work, args=(me,)) for me in range(together)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    settle()
+    assert census.alive == 20
+    after = stats()
+    assert after["items_held"] == 0 and after["bytes_held"] == 0
+    # Records are used again: there are as many as threads at a time, not as there ever were.
+    assert after["records"] <= 200
+    d.clear()
+    values.clear()
+    settle()
+    assert census.alive == 0
+
+
+def test_T6_what_a_quiet_thread_left_is_freed_by_others():
+    """A thread retires and then waits for ever: collect() in another frees its objects."""
+    census, d = Census(), ConcurrentDict(a=None)
+    retired, leave = threading.Event(), threading.Event()
+
+    def retire():
+        for i in range(50):
+            d["a"] = census.new(i)
+        retired.set()
+        leave.wait()
+
+    thread = threading.Thread(target=retire, daemon=True)
+    thread.start()
+    retired.wait()
+    settle()
+    alive = census.alive
+    leave.set()
+    thread.join()
+    assert alive == 1
+
+
+def test_T5_collect_by_many_threads():
+    census, d = Census(), ConcurrentDict()
+
+    def churn(me):
+        for i in range(scaled(4000)):
+            d[i % 20] = census.new(i)
+            if i % 50 == 0:
+                assert collect() >= 0
+
+    def look():
+        seen = stats()
+        assert seen["items_held"] >= 0 and seen["bytes_held"] >= 0 and seen["records"] > 0
+
+    run_threads(3, churn, background=[collect, look])
+    settle()
+    assert census.alive == 20 and stats()["items_held"] == 0
+
+
+def test_T5_finalizers_that_retire_more():
+    """Dropping what is deferred runs Python code that uses containers, which defers more."""
+    d, ended = ConcurrentDict(), []
+
+    class Retires:
+        def __init__(self, depth):
+            self.depth = depth
+
+        def __del__(self):
+            ended.append(None)
+            if self.depth:
+                d["deep", self.depth] = Retires(self.depth - 1)
+                d["deep", self.depth] = None
+                collect()
+
+    def work(me):
+        for i in range(scaled(300)):
+            d[i % 10] = Retires(3)
+
+    run_threads(3, work, background=[lambda: list(d.items())])
+    d.clear()
+    settle()
+    assert len(ended) == 3 * scaled(300) * 4
+
+
+def test_share_while_others_use_the_object():
+    class App:
+        def __init__(self):
+            self.cache = ConcurrentDict(a=1)
+
+    app = App()
+
+    def use(_):
+        for _ in range(scaled(5000)):
+            assert app.cache["a"] == 1
+
+    run_threads(3, use, background=[lambda: share(app), gc.collect])
+    assert share(app) is app
+
+
+def test_the_collector_meets_containers_in_the_middle_of_everything():
+    """Cycles are made and dropped by all threads while collections run."""
+    census = Census()
+
+    def work(me):
+        for i in range(scaled(400)):
+            d, values = ConcurrentDict(), ConcurrentList()
+            d["list"], d["me"], d["counted"] = values, d, census.new(i)
+            values.extend([d, values, census.new(i), iter(d), iter(values)])
+            d.update((j, values) for j in range(20))
+            if i % 3 == 0:
+                d.clear()
+            elif i % 3 == 1:
+                values.clear()
+
+    run_threads(3, work, background=[gc.collect])
+    settle()
+    assert census.alive == 0
