@@ -1,5 +1,6 @@
 /* Reading a ConcurrentDict: no lock (K1). */
 #include "py/py_dict_probe.h"
+#include "py/py_numbers.h"
 
 /* ---- __eq__ ---- */
 
@@ -127,7 +128,7 @@ lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
     qc_word word;
     dict_result r = lookup_word(d, key, hash, true, &word);
     if (qc_likely(r == DICT_FOUND)) {
-        *value = refs_object(word);
+        *value = numbers_object(d->state, word);
         if (qc_unlikely(*value == NULL))
             return DICT_FAILED;
     }

@@ -1,6 +1,7 @@
 /* Views and iterators of ConcurrentDict (K6).  The views' set algebra is
  * collections.abc's, attached in qsbrcontainers/_dict.py. */
 #include "py/py_dict.h"
+#include "py/py_numbers.h"
 
 #include <stddef.h>
 
@@ -113,7 +114,7 @@ iter_next(PyObject *self)
         refs_release(word);
         return refs_object(key);
     }
-    PyObject *value = refs_object(word);
+    PyObject *value = numbers_object(d->state, word);
     if (it->kind == VIEW_VALUES || value == NULL) {
         refs_release(key);
         return value;

@@ -5,6 +5,8 @@
  * copy (A5). */
 #include "py/py_list.h"
 
+#include "py/py_numbers.h"
+
 #include <stddef.h>
 
 /* ---- several elements at one moment (A5) ---- */
@@ -134,7 +136,7 @@ list_get(list_object *l, Py_ssize_t index)
             refs_retain(word);
         qsbr_exit(rec);
     } while (qc_unlikely(result == PTRARRAY_CHANGED));
-    return result == PTRARRAY_HIT ? refs_object(word) : NULL;
+    return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
 }
 
 static PyObject *

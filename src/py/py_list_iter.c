@@ -6,6 +6,8 @@
  * the list all the same: other threads may be in the middle of a step. */
 #include "py/py_list.h"
 
+#include "py/py_numbers.h"
+
 #include <stddef.h>
 
 #define DONE SIZE_MAX
@@ -55,7 +57,7 @@ iter_next(PyObject *self)
             refs_retain(word);
         qsbr_exit(rec);
     } while (qc_unlikely(!mine));
-    return result == PTRARRAY_HIT ? refs_object(word) : NULL;
+    return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
 }
 
 PyDoc_STRVAR(iter_length_hint_doc, "__length_hint__($self, /)\n--\n\n"

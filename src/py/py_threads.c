@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
 #include "py/py_threads.h"
 
+#include "py/py_numbers.h"
+
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -74,6 +76,7 @@ threads_init_state(qc_state *state)
         PyErr_NoMemory();
         return -1;
     }
+    state->queue_id = state->queue->id;
     qc_lock_init(&state->waits_lock);
     qc_store_relaxed(&state->waits_mended, qsbr_fork_generation);
     /* Pending calls run in the main interpreter, whoever asks. */
@@ -98,7 +101,9 @@ threads_fini_state(qc_state *state)
             PyErr_Clear();
         /* T8: a record that is online for good keeps its batches reachable. */
         if (retire_queue_is_empty(state->queue)) {
-            threads_cached.queue_id = 0;
+            threads_cached = (threads_cache){0};
+            for (retire_local *l = qc_load_acquire(&state->queue->locals); l != NULL; l = l->next)
+                numbers_drop(l);
             retire_queue_free(state->queue);
         }
         state->queue = NULL;
@@ -137,6 +142,7 @@ threads_local_slow(qc_state *state)
     }
     threads_cached.queue_id = queue->id;
     threads_cached.local = local;
+    threads_cached.numbers = NULL; /* until the next safe point */
     return local;
 }
 
@@ -154,10 +160,13 @@ threads_safe_point(qc_state *state)
     PyErr_Fetch(&type, &pending, &trace);
 #endif
     retire_local *local = threads_local(state);
-    if (local != NULL)
+    if (local != NULL) {
+        numbers_keep(local);
         retire_process(local);
-    else
-        PyErr_Clear(); /* no memory now: the flag stays, or somebody else comes */
+    }
+    else {
+        PyErr_Clear(); /* no memory now: somebody else comes */
+    }
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(pending);
 #else

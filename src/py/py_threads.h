@@ -61,13 +61,14 @@ QC_NOINLINE void threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *loc
 typedef struct {
     uint64_t queue_id;
     retire_local *local;
+    struct numbers *numbers; /* py_numbers.h */
 } threads_cache;
 extern QSBR_TLS threads_cache threads_cached;
 
 QC_INLINE retire_local *
 threads_local(qc_state *state)
 {
-    if (qc_likely(threads_cached.queue_id == state->queue->id))
+    if (qc_likely(threads_cached.queue_id == state->queue_id))
         return threads_cached.local;
     return threads_local_slow(state);
 }

@@ -12,6 +12,7 @@
 
 typedef struct qc_state {
     retire_queue *queue;
+    uint64_t queue_id; /* its id, one load nearer */
     heap *heap;
     PyTypeObject *dict_type;
     PyTypeObject *dict_view_types[3]; /* keys, values, items */

@@ -65,6 +65,7 @@ struct retire_local {
     qsbr_record *rec;                        /* the thread is whoever has this record now */
     uint64_t tenure;                         /* of that record, when `processing` was set */
     retire_queue *queue;
+    void *kept_above;   /* (owner) what the layer above keeps for a thread, and frees */
     retire_local *next; /* written once */
     bool fresh;         /* (owner) `taken` was not open before */
     bool processing;    /* (owner) T5: not re-entrant */

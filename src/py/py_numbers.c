@@ -1,0 +1,48 @@
+#include "py/py_numbers.h"
+
+#include <stdlib.h>
+
+void
+numbers_drop(retire_local *local)
+{
+    numbers *n = local->kept_above;
+    local->kept_above = NULL;
+    if (n == NULL)
+        return;
+    for (size_t i = 0; i < NUMBERS_KEPT; i++)
+        Py_XDECREF(n->kept[i].object);
+    free(n);
+}
+
+void
+numbers_keep(retire_local *local)
+{
+    numbers *n = local->kept_above;
+    if (n != NULL && n->tenure != local->rec->tenure) {
+        numbers_drop(local);
+        n = NULL;
+    }
+    if (n == NULL && QC_NUMBERS_BY_VALUE && (n = malloc(sizeof *n)) != NULL) {
+        n->tenure = local->rec->tenure;
+        for (size_t i = 0; i < NUMBERS_KEPT; i++) {
+            n->kept[i].value = (int64_t)(i ^ 1); /* of another residue: never found */
+            n->kept[i].object = NULL;
+        }
+        local->kept_above = n;
+    }
+    threads_cached.numbers = n;
+}
+
+PyObject *
+numbers_int_miss(numbers *n, int64_t value)
+{
+    PyObject *object = PyLong_FromLongLong(value);
+    if (object != NULL) {
+        size_t i = (uint64_t)value % NUMBERS_KEPT;
+        PyObject *old = n->kept[i].object;
+        n->kept[i].object = Py_NewRef(object);
+        n->kept[i].value = value;
+        Py_XDECREF(old); /* an exact int: runs no Python code */
+    }
+    return object;
+}
