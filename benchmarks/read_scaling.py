@@ -14,6 +14,7 @@ import harness
 from harness import Goal, Spread
 
 from qsbrcontainers._demo_reads import BUILTIN, OURS, cases, compare, installed
+from qsbrcontainers._demo_report import save_picture
 
 VARIANTS = {
     "int": ("int values, each thread with its own equal keys", {"values": "int", "keys": "own"}),
@@ -25,11 +26,9 @@ VARIANTS = {
 
 
 def goals_of(results: Sequence[dict]) -> list[Goal]:
-    """The goals for int values and own keys that the *results* can answer."""
+    """The goals, from the *results* for int values and own keys."""
     rates = {
-        (result["container"], result["threads"]): result["reads_per_second"]
-        for result in results
-        if result["values"] == "int" and result["keys"] == "own"
+        (result["container"], result["threads"]): result["reads_per_second"] for result in results
     }
 
     def goal(name, at_least, above, below):
@@ -70,6 +69,9 @@ def main() -> None:
     parser.add_argument(
         "--containers", nargs="+", choices=installed(), default=installed(), help="who is measured"
     )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the reads of int values with own keys (SVG; pygal)"
+    )
     options = parser.parse_args()
 
     print(harness.header())
@@ -88,8 +90,11 @@ def main() -> None:
         print(f"\n{title}: median (lowest to highest) of {options.rounds} rounds\n")
         of_variant = [result for result in results if fields.items() <= result.items()]
         print(variant_table(of_variant, options.threads))
+    main_results = [result for result in results if VARIANTS["int"][1].items() <= result.items()]
+    if options.plot and main_results:
+        save_picture(main_results, options.plot)
     needed = {OURS, BUILTIN} <= set(options.containers) and {1, 2} <= set(options.threads)
-    goals = goals_of(results) if needed and "int" in options.variants else []
+    goals = goals_of(main_results) if needed and main_results else []
     if goals:
         print(f"\n{harness.show_goals(goals)}")
     if options.json:

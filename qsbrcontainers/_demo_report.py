@@ -101,7 +101,7 @@ def save_picture(results: Sequence[dict], path: str) -> None:
             guide_stroke_color="#ddd",
             major_guide_stroke_color="#ddd",
             opacity="1",
-            colors=("#2563a8", "#a9c3e0"),
+            colors=("#2563a8", "#a9c3e0", "#6f94bd", "#d4e1f0"),
             title_font_size=19,
             label_font_size=15,
             major_label_font_size=15,
