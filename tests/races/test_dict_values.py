@@ -70,7 +70,10 @@ def test_K8_keys_live_as_long_as_readers_hold_them():
             key = census.new(i)
             d[key] = census.new(i)
             if i % 3 == 0:
-                d.popitem()
+                try:
+                    d.popitem()
+                except KeyError:  # the other one has cleared it
+                    pass
             elif i % 3 == 1:
                 d.pop(key, None)
             if i % 500 == 0:
