@@ -1,0 +1,560 @@
+/* Q1 under a simulated store buffer: the engine's and the queue's own sources, on
+ * atomics that are simulated, in many random schedules.
+ *
+ * links: alone
+ * flavours: debug
+ *
+ * What a stress test cannot make happen on demand is a store that stays in its
+ * processor's buffer while other processors run.  Here every thread is a coroutine with
+ * a store buffer of its own (as x86: first in, first out; a thread sees its own stores;
+ * read-modify-writes and fences empty it), every atomic access is a point where the
+ * schedule may change and buffers may drain, and membarrier drains one thread's buffer
+ * after the other.  An object is "freed" by setting a flag, and whoever holds it in a
+ * section looks at the flag.
+ *
+ * The model is stronger than C11 (loads are not reordered; relaxed, acquire and release
+ * are the same): it says nothing about orders that x86 gives for free.  Those are
+ * ThreadSanitizer's part, and a C11 model checker's.
+ */
+#define _GNU_SOURCE
+#if !defined(__linux__)
+#include <stdio.h>
+int
+main(void)
+{
+    puts("ucontext is deprecated here: the model runs on Linux only");
+    return 77;
+}
+#else
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+/* ---- the atomics, in the place of base/qc_atomic.h ---- */
+
+#define QC_ATOMIC_H
+
+static uint64_t model_load(const void *p, size_t size);
+static void model_store(void *p, size_t size, uint64_t value);
+static uint64_t model_exchange(void *p, size_t size, uint64_t value);
+static uint64_t model_add(void *p, size_t size, uint64_t value);
+static bool model_cas(void *p, size_t size, void *expected, uint64_t value);
+static void model_fence(void);
+
+#define MODEL_TYPE(p) __typeof__(((void)0, *(p)))
+#define MODEL_WORD(v) ((uint64_t)(uintptr_t)(v))
+/* (A statement expression, so that nobody has to use the value.) */
+#define MODEL_BACK(p, w)                                                                           \
+    ({                                                                                             \
+        MODEL_TYPE(p) model_value = (MODEL_TYPE(p))(uintptr_t)(w);                                 \
+        model_value;                                                                               \
+    })
+
+#define qc_load_relaxed(p) MODEL_BACK(p, model_load((const void *)(p), sizeof *(p)))
+#define qc_load_acquire(p) qc_load_relaxed(p)
+#define qc_store_relaxed(p, v) model_store((void *)(p), sizeof *(p), MODEL_WORD(v))
+#define qc_store_release(p, v) qc_store_relaxed(p, v)
+#define qc_exchange_acq_rel(p, v)                                                                  \
+    MODEL_BACK(p, model_exchange((void *)(p), sizeof *(p), MODEL_WORD(v)))
+#define qc_exchange_acquire(p, v) qc_exchange_acq_rel(p, v)
+#define qc_add_relaxed(p, v) MODEL_BACK(p, model_add((void *)(p), sizeof *(p), MODEL_WORD(v)))
+#define qc_add_acq_rel(p, v) qc_add_relaxed(p, v)
+#define qc_add_seq_cst(p, v) qc_add_relaxed(p, v)
+#define qc_sub_relaxed(p, v) MODEL_BACK(p, model_add((void *)(p), sizeof *(p), 0 - MODEL_WORD(v)))
+#define qc_sub_acq_rel(p, v) qc_sub_relaxed(p, v)
+#define qc_cas_relaxed(p, expected, v)                                                             \
+    model_cas((void *)(p), sizeof *(p), (void *)(expected), MODEL_WORD(v))
+#define qc_cas_acq_rel(p, expected, v) qc_cas_relaxed(p, expected, v)
+#define qc_fence_seq_cst() model_fence()
+#define qc_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
+
+/* ---- the sources ---- */
+
+#include "base/qc_debug.c"
+#include "qsbr/qsbr.c"
+#include "qsbr/retire.c"
+
+barrier_mode barrier_chosen;
+
+#define CHECK(cond)                                                                                \
+    ((cond) ? (void)0                                                                              \
+            : (fprintf(stderr, "%s:%d: %s, schedule %llu: CHECK failed: %s\n", __FILE__, __LINE__, \
+                       scenario_name, (unsigned long long)schedule, #cond),                        \
+               exit(1)))
+
+static const char *scenario_name = "";
+static uint64_t schedule; /* the number that chance began with */
+
+/* ---- coroutines with store buffers ---- */
+
+enum { THREADS = 4, BUFFERED = 8, STACK = 128 * 1024 };
+
+typedef struct {
+    void *p;
+    size_t size;
+    uint64_t value;
+} buffered_store;
+
+typedef struct {
+    ucontext_t context;
+    void (*body)(void);
+    bool over;
+    buffered_store stores[BUFFERED];
+    unsigned n;
+    qsbr_record *records, *self; /* its thread-local variables */
+} coroutine;
+
+static coroutine threads[THREADS];
+static unsigned n_threads, running;
+static ucontext_t outside;
+static bool simulated; /* false: setting up and cleaning up, plain memory */
+static uint64_t random_state;
+static unsigned switches, drains; /* of 256: how often one happens */
+
+static unsigned
+chance(unsigned n)
+{
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return (unsigned)((random_state * UINT64_C(0x2545F4914F6CDD1D)) >> 33) % n;
+}
+
+static uint64_t
+memory_load(const void *p, size_t size)
+{
+    uint64_t value = 0;
+    memcpy(&value, p, size); /* little-endian */
+    return value;
+}
+
+static void
+memory_store(void *p, size_t size, uint64_t value)
+{
+    memcpy(p, &value, size);
+}
+
+static void
+drain_one(coroutine *t)
+{
+    memory_store(t->stores[0].p, t->stores[0].size, t->stores[0].value);
+    memmove(t->stores, t->stores + 1, --t->n * sizeof *t->stores);
+}
+
+static void
+drain(coroutine *t)
+{
+    while (t->n > 0)
+        drain_one(t);
+}
+
+static void
+go_to(unsigned next)
+{
+    coroutine *from = &threads[running], *to = &threads[next];
+    if (to == from)
+        return;
+    from->records = thread_records;
+    from->self = qsbr_self;
+    running = next;
+    thread_records = to->records;
+    qsbr_self = to->self;
+    swapcontext(&from->context, &to->context);
+}
+
+/* One that is not over; the running one only if it may go on. */
+static unsigned
+another(bool may_go_on)
+{
+    unsigned next;
+    do
+        next = chance(n_threads);
+    while (threads[next].over || (!may_go_on && next == running && n_threads > 1));
+    return next;
+}
+
+static void
+point(void)
+{
+    if (!simulated)
+        return;
+    for (unsigned i = 0; i < n_threads; i++)
+        if (threads[i].n > 0 && chance(256) < drains)
+            drain_one(&threads[i]);
+    if (chance(256) < switches)
+        go_to(another(true));
+}
+
+static uint64_t
+model_load(const void *p, size_t size)
+{
+    point();
+    for (unsigned i = threads[running].n; simulated && i > 0; i--)
+        if (threads[running].stores[i - 1].p == p)
+            return threads[running].stores[i - 1].value;
+    return memory_load(p, size);
+}
+
+static void
+model_store(void *p, size_t size, uint64_t value)
+{
+    coroutine *t = &threads[running];
+    point();
+    if (!simulated) {
+        memory_store(p, size, value);
+        return;
+    }
+    if (t->n == BUFFERED)
+        drain_one(t);
+    t->stores[t->n++] = (buffered_store){p, size, value};
+}
+
+static void
+model_fence(void)
+{
+    point();
+    if (simulated)
+        drain(&threads[running]);
+}
+
+static uint64_t
+model_exchange(void *p, size_t size, uint64_t value)
+{
+    model_fence();
+    uint64_t old = memory_load(p, size);
+    memory_store(p, size, value);
+    return old;
+}
+
+static uint64_t
+model_add(void *p, size_t size, uint64_t value)
+{
+    model_fence();
+    uint64_t old = memory_load(p, size);
+    memory_store(p, size, old + value);
+    return old;
+}
+
+static bool
+model_cas(void *p, size_t size, void *expected, uint64_t value)
+{
+    model_fence();
+    if (memcmp(p, expected, size) != 0) {
+        memcpy(expected, p, size);
+        return false;
+    }
+    memory_store(p, size, value);
+    return true;
+}
+
+/* The kernel interrupts one CPU after the other, in any order. */
+bool
+barrier_heavy(void)
+{
+    if (barrier_chosen == BARRIER_FENCE) {
+        model_fence();
+        return true;
+    }
+    unsigned first = chance(n_threads);
+    for (unsigned i = 0; i < n_threads; i++) {
+        point();
+        drain(&threads[(first + i) % n_threads]);
+    }
+    for (int i = 0; i < 4; i++) /* the way back from the kernel is long */
+        point();
+    return true;
+}
+
+void
+qc_lock_wait(qc_lock *lock)
+{
+    uint32_t unheld = 0;
+    while (!qc_cas_acq_rel(&lock->state, &unheld, 1u)) {
+        unheld = 0;
+        go_to(another(false));
+    }
+}
+
+void
+qc_lock_wake(qc_lock *lock)
+{
+    (void)lock;
+}
+
+static void
+coroutine_main(void)
+{
+    threads[running].body();
+    threads[running].over = true;
+    for (unsigned i = 0; i < n_threads; i++)
+        if (!threads[i].over)
+            go_to(another(false));
+    for (unsigned i = 0; i < n_threads; i++)
+        drain(&threads[i]);
+    setcontext(&outside);
+}
+
+/* ---- what the scenarios share ---- */
+
+enum { OBJECTS = 8 };
+
+typedef struct {
+    bool freed;
+} object;
+
+static qsbr_domain *domain;
+static retire_queue *queue;
+static object objects[OBJECTS];
+static _Atomic(object *) slots[2];
+static unsigned freed; /* in this schedule */
+static uint64_t freed_meanwhile;
+
+static void
+free_object(uint64_t arg)
+{
+    object *x = (object *)(uintptr_t)arg;
+    CHECK(!x->freed);
+    x->freed = true;
+    freed++;
+}
+
+static void
+read_slot(qsbr_record *rec, unsigned which)
+{
+    qsbr_enter(rec);
+    object *x = qc_load_acquire(&slots[which]);
+    for (int i = 0; i < 6; i++) {
+        CHECK(!x->freed); /* Q1 */
+        point();
+    }
+    CHECK(!x->freed);
+    qsbr_exit(rec);
+}
+
+/* Unlinked with an exchange, or with a store that may stay in the buffer. */
+static object *
+unlink_from(unsigned which, object *new, bool with_store)
+{
+    object *old = qc_load_relaxed(&slots[which]);
+    if (with_store)
+        qc_store_release(&slots[which], new);
+    else
+        old = qc_exchange_acq_rel(&slots[which], new);
+    return old;
+}
+
+/* Replaces, then frees if that is allowed soon. */
+static void
+write_slot(unsigned which, object *new, bool with_store)
+{
+    object *old = unlink_from(which, new, with_store);
+    uint64_t goal = qsbr_advance(domain);
+    bool polls = chance(2) == 0; /* or leaves that to the others */
+    for (int tries = 0; tries < (polls ? 4 : 24); tries++)
+        if (polls ? qsbr_poll(domain, goal) : qsbr_goal_reached(domain, goal)) {
+            free_object((uint64_t)(uintptr_t)old);
+            return;
+        }
+}
+
+/* ---- scenarios ---- */
+
+static void
+reader(void)
+{
+    qsbr_record *rec = threads[running].records;
+    for (unsigned i = 0; i < 3; i++)
+        read_slot(rec, i % 2);
+}
+
+static void
+reader_of_0(void)
+{
+    for (unsigned i = 0; i < 4; i++)
+        read_slot(threads[running].records, 0);
+}
+
+static void
+reader_that_registers(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        qsbr_record *rec = qsbr_register(domain);
+        read_slot(rec, 0);
+        if (i == 0)
+            qsbr_unregister(rec);
+    }
+}
+
+static void
+writer_of_0(void)
+{
+    write_slot(0, &objects[2], chance(2) == 0);
+    write_slot(0, &objects[3], chance(2) == 0);
+}
+
+static void
+writer_of_1(void)
+{
+    write_slot(1, &objects[4], chance(2) == 0);
+    write_slot(1, &objects[5], chance(2) == 0);
+}
+
+/* Somebody else's polls. */
+static void
+poller(void)
+{
+    for (int i = 0; i < 6; i++)
+        qsbr_poll(domain, qsbr_advance(domain));
+}
+
+static void
+retirer(void)
+{
+    retire_local *local = retire_local_get(queue, threads[running].records);
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(retire_reserve(local, 1));
+        object *old = unlink_from(0, &objects[2 + i], chance(2) == 0);
+        retire_block(local, free_object, (uint64_t)(uintptr_t)old, RETIRE_MAX_BYTES);
+        retire_commit(local);
+        retire_process(local);
+    }
+    retire_process(local);
+}
+
+static void
+collector(void)
+{
+    retire_local *local = retire_local_get(queue, threads[running].records);
+    uint64_t goal = qsbr_advance(domain);
+    qsbr_poll(domain, goal);
+    retire_process(local);
+}
+
+typedef struct {
+    const char *name;
+    void (*bodies[THREADS])(void);
+    bool registered[THREADS]; /* from the beginning */
+    unsigned times;           /* 15,000 schedules */
+} scenario;
+
+static const scenario scenarios[] = {
+    {"Q1: a reader and a writer", {reader, writer_of_0}, {true, false}, 1},
+    {"Q1: a reader, a writer, another's polls",
+     {reader_of_0, writer_of_0, poller},
+     {true, false, false},
+     6},
+    {"Q1: a reader and two writers", {reader, writer_of_0, writer_of_1}, {true, false, true}, 1},
+    {"Q1: two readers, two writers",
+     {reader, writer_of_0, writer_of_1, reader},
+     {true, false, false, true},
+     1},
+    {"Q4: readers that register meanwhile",
+     {reader_that_registers, writer_of_0, reader_that_registers},
+     {false, true, false},
+     1},
+    {"T6: the retire queue", {reader, retirer, collector}, {true, true, true}, 1},
+    {"T6: the retire queue, two readers",
+     {reader, retirer, collector, reader},
+     {true, true, true, true},
+     1},
+};
+
+static void
+set_up(const scenario *s)
+{
+    memset(objects, 0, sizeof objects);
+    freed = 0;
+    domain = qsbr_domain_new();
+    queue = retire_queue_new(domain);
+    for (unsigned i = 0; i < 2; i++)
+        qc_store_relaxed(&slots[i], &objects[i]);
+    n_threads = 0;
+    static char *stacks[THREADS];
+    for (unsigned i = 0; i < THREADS && s->bodies[i] != NULL; i++, n_threads++) {
+        coroutine *t = &threads[i];
+        thread_records = NULL;
+        if (s->registered[i])
+            CHECK(qsbr_register(domain) != NULL);
+        t->records = thread_records;
+        t->self = NULL;
+        t->body = s->bodies[i];
+        t->over = false;
+        t->n = 0;
+        if (stacks[i] == NULL)
+            stacks[i] = malloc(STACK);
+        CHECK(stacks[i] != NULL);
+        getcontext(&t->context);
+        t->context.uc_stack.ss_sp = stacks[i];
+        t->context.uc_stack.ss_size = STACK;
+        t->context.uc_link = NULL;
+        makecontext(&t->context, coroutine_main, 0);
+    }
+}
+
+static void
+clean_up(void)
+{
+    threads[running].records = thread_records;
+    thread_records = threads[0].records;
+    qsbr_record *rec = qsbr_register(domain);
+    /* Nobody waits for what may never come: every goal has been advanced to. */
+    for (retire_local *l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
+        for (retire_batch *b = qc_load_relaxed(&l->closed); b != NULL; b = b->next)
+            CHECK(!qsbr_before(qc_load_relaxed(&domain->wr_seq), b->goal));
+    retire_drain(retire_local_get(queue, rec));
+    retire_queue_free(queue);
+    threads[0].records = thread_records;
+    for (unsigned i = 0; i < n_threads; i++) {
+        thread_records = threads[i].records;
+        thread_end(NULL);
+    }
+    CHECK(qc_load_relaxed(&domain->refs) == 1);
+    qsbr_domain_release(domain);
+}
+
+static void
+run_once(const scenario *s)
+{
+    random_state = schedule * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    set_up(s);
+    /* Long runs and short ones, buffers that drain soon and that do not. */
+    switches = 8u << chance(5);
+    drains = chance(2) == 0 ? 0 : 1u << chance(7);
+    running = chance(n_threads);
+    thread_records = threads[running].records;
+    simulated = true;
+    swapcontext(&outside, &threads[running].context);
+    simulated = false;
+    freed_meanwhile += freed;
+    freed = 0;
+    clean_up();
+}
+
+int
+main(void)
+{
+    const char *mode = getenv("QSBRCONTAINERS_BARRIER"), *text = getenv("QC_TORTURE_SCALE");
+    double scale = text != NULL && text[0] != '\0' ? strtod(text, NULL) : 1;
+    barrier_chosen =
+        mode != NULL && strcmp(mode, "fence") == 0 ? BARRIER_FENCE : BARRIER_MEMBARRIER;
+    CHECK(qsbr_init());
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        scenario_name = scenarios[i].name;
+        freed_meanwhile = 0;
+        uint64_t n = (uint64_t)(15000 * scale) * scenarios[i].times;
+        for (uint64_t k = 0; k < n; k++) {
+            schedule++;
+            run_once(&scenarios[i]);
+        }
+        CHECK(freed_meanwhile > n / 2); /* not all in vain */
+        printf("%-48s %llu schedules, %llu freed\n", scenario_name, (unsigned long long)n,
+               (unsigned long long)freed_meanwhile);
+    }
+    return 0;
+}
+#endif
