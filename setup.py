@@ -8,7 +8,8 @@ QSBRCONTAINERS_NUMBERS=value|object keep exact ints and floats in the slot's wor
                                     objects (default: by value on free-threaded builds)
 QSBRCONTAINERS_WERROR=1             -Wall -Wextra -Werror
 QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBUG); -O1 -g
-QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"
+QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"; memory
+                                    comes from libc then
 QSBRCONTAINERS_BREAK=NAME[,NAME]    defines QC_BREAK_NAME: a build that is broken on purpose,
                                     to see the race tests fail; never install one
 """
@@ -66,6 +67,10 @@ def macros():
         found.append(("QC_NUMBERS_BY_VALUE", "1" if numbers == "value" else "0"))
     if switch("DEBUG") == "1":
         found.append(("QC_DEBUG", "1"))
+    if sanitizers():
+        # A sanitizer has to see every block: mimalloc hands freed memory on by atomics of its
+        # own, which are not instrumented.
+        found.append(("QC_HEAP_LIBC", "1"))
     for name in filter(None, switch("BREAK", r"\w+(,\w+)*").split(",")):
         found.append((f"QC_BREAK_{name.upper()}", "1"))
     return found

@@ -185,4 +185,5 @@ def test_K1_eq_in_python_while_the_table_changes():
             assert SameHash(n + 100) not in d
 
     run_threads(2, write, background=[read, read])
-    assert {k.value: v for k, v in d.items()} == {i: i for i in range(8)}
+    left = {k.value: v for k, v in d.items() if isinstance(k, SameHash)}
+    assert left == {i: i for i in range(8)}
