@@ -69,34 +69,6 @@ retire_queue_free(retire_queue *queue)
     free(queue);
 }
 
-retire_local *
-retire_local_get(retire_queue *queue, qsbr_record *rec)
-{
-    retire_local *l;
-    if (qsbr_must_mend(&queue->mended)) {
-        qc_lock_init(&queue->lock);
-        qsbr_mended(&queue->mended);
-    }
-    qc_lock_acquire(&queue->lock);
-    for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
-        if (l->rec == rec)
-            break;
-    if (l == NULL && (l = calloc(1, sizeof *l)) != NULL) {
-        l->rec = rec;
-        l->queue = queue;
-        l->next = qc_load_relaxed(&queue->locals);
-        /* release: partner is the acquire load in take_from_others. */
-        qc_store_release(&queue->locals, l);
-    }
-    qc_lock_release(&queue->lock);
-    if (l != NULL && l->tenure != rec->tenure) {
-        /* What the thread before was in the middle of is not going on. */
-        l->tenure = rec->tenure;
-        l->processing = l->tell = false;
-    }
-    return l;
-}
-
 /* ---- retiring ---- */
 
 /* Makes a batch that only the caller has one of `local`'s closed ones. */
@@ -130,6 +102,38 @@ close_batch(retire_local *local, retire_batch *batch)
     qc_store_relaxed(&local->since, now_ns());
     qsbr_ask(local->rec);
     local->tell = true;
+}
+
+retire_local *
+retire_local_get(retire_queue *queue, qsbr_record *rec)
+{
+    retire_local *l;
+    if (qsbr_must_mend(&queue->mended)) {
+        qc_lock_init(&queue->lock);
+        qsbr_mended(&queue->mended);
+    }
+    qc_lock_acquire(&queue->lock);
+    for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
+        if (l->rec == rec)
+            break;
+    if (l == NULL && (l = calloc(1, sizeof *l)) != NULL) {
+        l->rec = rec;
+        l->queue = queue;
+        l->next = qc_load_relaxed(&queue->locals);
+        /* release: partner is the acquire load in take_from_others. */
+        qc_store_release(&queue->locals, l);
+    }
+    qc_lock_release(&queue->lock);
+    if (l != NULL && l->tenure != rec->tenure) {
+        /* What the thread before was in the middle of is not going on: a fork may
+         * have left it behind.  What it had unlinked by then is in its batch. */
+        l->tenure = rec->tenure;
+        l->processing = l->tell = false;
+        if (l->taken != NULL)
+            close_batch(l, l->taken);
+        l->taken = NULL;
+    }
+    return l;
 }
 
 /* The open batch, out of everybody's reach.  acquire: partner is the release
