@@ -120,7 +120,7 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
         l->rec = rec;
         l->queue = queue;
         l->next = qc_load_relaxed(&queue->locals);
-        /* release: partner is the acquire load in take_from_others. */
+        /* release: partner is the acquire load in take_from_all. */
         qc_store_release(&queue->locals, l);
     }
     qc_lock_release(&queue->lock);
