@@ -33,6 +33,11 @@ def scaled(count):
     return max(1, int(count * RACE_SCALE * (4 if FREE_THREADED else 1)))
 
 
+def rounds(count):
+    """`count` rounds of new threads, times QC_RACE_SCALE."""
+    return max(1, int(count * RACE_SCALE))
+
+
 # Threads
 
 
@@ -265,19 +270,28 @@ class Number(int):
 
 
 class Census:
-    """Counts objects made by `new` and finalized: list.append needs no lock and may be
-    interrupted anywhere, by a finalizer too."""
+    """Counts objects made by `new` and finalized. Each thread counts for itself, so that counting
+    does not keep the threads in step; it appends to a list, which a finalizer may interrupt."""
 
     def __init__(self):
-        self._made = []
-        self._gone = []
+        self._local = threading.local()
+        self._all = []
 
     def new(self, number=0):
         return Counted(self, number)
 
+    def mine(self):
+        """This thread's lists: one entry for each object made, one for each gone."""
+        try:
+            return self._local.lists
+        except AttributeError:
+            lists = self._local.lists = [], []
+            self._all.append(lists)
+            return lists
+
     @property
     def alive(self):
-        return len(self._made) - len(self._gone)
+        return sum(len(made) - len(gone) for made, gone in list(self._all))
 
 
 class Counted:
@@ -289,11 +303,11 @@ class Counted:
     def __init__(self, census, number):
         self._census = census
         self.first = self.second = number
-        census._made.append(None)
+        census.mine()[0].append(None)
 
     def __del__(self):
         self.first = None
-        self._census._gone.append(None)
+        self._census.mine()[1].append(None)
 
     def check(self):
         """The object's number; fails for one that was finalized."""

@@ -2,7 +2,7 @@
 meets every key that is there from beginning to end."""
 
 import pytest
-from support import SameHash, run_threads, scaled
+from support import SameHash, rounds, run_threads, scaled
 
 from qsbrcontainers import ConcurrentDict
 
@@ -127,7 +127,7 @@ def test_K6_an_iterator_shared_by_threads(view, churn):
     entries, key_of = view
     stable = list(range(3000))
 
-    for _ in range(scaled(15)):
+    for _ in range(rounds(15)):
         d = ConcurrentDict((i, i) for i in stable)
         iterator = iter(entries(d))
 

@@ -3,7 +3,7 @@
 import gc
 
 import pytest
-from support import FREE_THREADED, Census, run_threads, scaled, settle
+from support import FREE_THREADED, Census, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict, stats
 
@@ -203,7 +203,7 @@ def test_K8_containers_that_many_threads_used_are_freed():
             d[i % 10] = census.new(i)
             d.get(i % 7)
 
-    for _ in range(scaled(20)):
+    for _ in range(rounds(20)):
         d = ConcurrentDict()
         d["me"] = d
         run_threads(3, work)

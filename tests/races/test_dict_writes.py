@@ -1,7 +1,7 @@
 """K2-K5: assignments are never lost, growth or not; inserting and deleting are atomic; order."""
 
 import pytest
-from support import SameHash, run_threads, scaled
+from support import SameHash, rounds, run_threads, scaled
 
 from qsbrcontainers import ConcurrentDict
 
@@ -91,11 +91,11 @@ def test_K2_incr_of_new_keys_has_one_first():
 def test_K2_own_assignments_are_read_back(value):
     """Two threads assign to keys of their own beside each other, a third makes the table grow."""
     d = ConcurrentDict((i, value(0)) for i in range(64))
-    rounds = scaled(300)
+    count = scaled(300)
 
     def work(me):
         own = range(me, 64, 2)
-        for i in range(rounds):
+        for i in range(count):
             for key in own:
                 new = value(i)
                 d[key] = new
@@ -103,7 +103,7 @@ def test_K2_own_assignments_are_read_back(value):
         return True
 
     assert all(run_threads(2, work, background=[grower(d)]))
-    assert all(d[key] == value(rounds - 1) for key in range(64))
+    assert all(d[key] == value(count - 1) for key in range(64))
 
 
 @pytest.mark.parametrize("value", [lambda i: i, lambda i: (i,)])
@@ -112,7 +112,7 @@ def test_K3_growth_loses_no_assignment(value):
 
     Caught: MOVED_BEFORE_COPY (the assignment to the old table is not in the new one)."""
     keys = 2000
-    for _ in range(scaled(24)):
+    for _ in range(rounds(24)):
         d = ConcurrentDict((i, value(0)) for i in range(keys))
         last = [None, None]
         growing = [True]
@@ -138,7 +138,7 @@ def test_K3_growth_loses_no_assignment(value):
 
 
 def test_K3_growth_loses_no_incr():
-    for _ in range(scaled(30)):
+    for _ in range(rounds(30)):
         d = ConcurrentDict((i, 0) for i in range(500))
         growing = [True]
 

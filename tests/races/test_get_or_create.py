@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from support import TIMEOUT, Boom, Census, SameHash, run_threads, scaled, settle
+from support import TIMEOUT, Boom, Census, SameHash, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict
 
@@ -16,8 +16,8 @@ def test_K10_stampede(kind):
 
     Caught: NO_RELOOK (a factory runs again for a key that has just been made)."""
     key = KINDS[kind]
-    threads, count, rounds = 4, 50 if kind == "collides" else 400, scaled(12)
-    for _ in range(rounds):
+    threads, count = 4, 50 if kind == "collides" else 400
+    for _ in range(rounds(20)):
         d, made = ConcurrentDict(), []
 
         def work(me, d=d, made=made):
@@ -35,7 +35,7 @@ def test_K10_stampede(kind):
 
 
 def test_K10_many_threads_for_one_key():
-    for _ in range(scaled(20)):
+    for _ in range(rounds(20)):
         d, made = ConcurrentDict(), []
 
         def work(me, d=d, made=made):
@@ -152,7 +152,7 @@ def ring(dicts_and_keys):
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize("one_dict", [True, False])
 def test_K10_a_cycle_of_waiting_threads_raises_in_one(n, one_dict):
-    for _ in range(scaled(20)):
+    for _ in range(rounds(20)):
         shared = ConcurrentDict()
         places = [(shared if one_dict else ConcurrentDict(), f"key{i}") for i in range(n)]
         results = ring(places)
@@ -166,7 +166,7 @@ def test_K10_a_cycle_of_waiting_threads_raises_in_one(n, one_dict):
 
 def test_K10_waiting_without_a_cycle_is_no_error():
     """A chain: each factory asks for the next key, the last one makes it."""
-    for _ in range(scaled(20)):
+    for _ in range(rounds(20)):
         d = ConcurrentDict()
 
         def make(i, d=d):

@@ -1,7 +1,7 @@
 """A1-A6: the list read without a lock, beside appends, pops, extends, assignments and clears."""
 
 import pytest
-from support import Census, run_threads, scaled, settle
+from support import Census, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict, ConcurrentList
 
@@ -93,7 +93,7 @@ def test_A1_values_never_go_back():
     """One writer counts up in every place while the array is replaced by longer ones."""
     places = 20
 
-    for _ in range(scaled(40)):
+    for _ in range(rounds(40)):
         values = ConcurrentList([0] * places)
 
         def write(_, values=values):
@@ -163,7 +163,7 @@ def test_A1_iteration_ends_while_others_append():
 
 
 def test_A1_an_iterator_shared_by_threads():
-    for _ in range(scaled(30)):
+    for _ in range(rounds(30)):
         values = ConcurrentList(range(3000))
         iterator = iter(values)
 
@@ -291,7 +291,7 @@ def test_A4_assignments_are_never_lost():
 
 def test_A4_growth_loses_no_assignment():
     """Each array from the smallest on is replaced under assignments."""
-    for _ in range(scaled(30)):
+    for _ in range(rounds(30)):
         values = ConcurrentList([0] * 8)
         growing = [True]
 

@@ -4,7 +4,7 @@ debugging allocator (freed memory is overwritten), a subclass of nothing left ou
 from pathlib import Path
 
 import pytest
-from support import FREE_THREADED, RACE_SCALE, run_script
+from support import FREE_THREADED, RACE_SCALE, rounds, run_script
 
 TORTURE = Path(__file__).with_name("torture.py").read_text()
 MODES = {
@@ -74,4 +74,4 @@ assert stats()["records"] <= 100, stats()
 def test_Q8_threads_register_and_end_in_a_storm(gil):
     """While others hold the GIL, where there is one: no deadlock."""
     environment = {"PYTHON_GIL": gil} if gil else {}
-    run_script(THREAD_STORM.format(rounds=int(60 * RACE_SCALE)), **environment)
+    run_script(THREAD_STORM.format(rounds=rounds(15)), **environment)

@@ -4,7 +4,7 @@ import gc
 import threading
 
 import pytest
-from support import Census, run_threads, scaled, settle
+from support import Census, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share, stats
 
@@ -178,7 +178,7 @@ def test_T6_threads_that_end_with_frees_pending():
     """Short threads, one after the other and some together, each leaving replaced objects."""
     census = Census()
     d, values = ConcurrentDict(), ConcurrentList([None] * 10)
-    rounds, together = scaled(500), 4
+    together = 4
 
     def work(me):
         for i in range(10):
@@ -188,7 +188,7 @@ def test_T6_threads_that_end_with_frees_pending():
         for i in range(10):
             d.pop((me, i), None)
 
-    for _ in range(rounds):
+    for _ in range(rounds(200)):
         threads = [threading.Thread(target=work, args=(me,)) for me in range(together)]
         for thread in threads:
             thread.start()
@@ -290,7 +290,7 @@ def test_the_collector_meets_containers_in_the_middle_of_everything():
     census = Census()
 
     def work(me):
-        for i in range(scaled(400)):
+        for i in range(scaled(150)):
             d, values = ConcurrentDict(), ConcurrentList()
             d["list"], d["me"], d["counted"] = values, d, census.new(i)
             values.extend([d, values, census.new(i), iter(d), iter(values)])

@@ -74,8 +74,11 @@ def test_repr_of_views(make_dict):
     d.clear()
 
 
-def test_views_and_iterators_cannot_be_made(make_dict):
+def test_views_cannot_be_hashed_or_made(make_dict):
     d = make_dict(a=1)
+    for view in (d.keys(), d.items()):
+        with pytest.raises(TypeError):
+            hash(view)
     for view in (d.keys(), d.values(), d.items(), iter(d)):
         with pytest.raises(TypeError):
             type(view)()
