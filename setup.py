@@ -7,7 +7,9 @@ QSBRCONTAINERS_MIMALLOC=system      link the distribution's mimalloc (-lmimalloc
 QSBRCONTAINERS_NUMBERS=value|object keep exact ints and floats in the slot's word, or as
                                     objects (default: by value on free-threaded builds)
 QSBRCONTAINERS_WERROR=1             -Wall -Wextra -Werror
-QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBUG); -O1 -g
+QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBUG); -O1 -g; at run
+                                    time QSBRCONTAINERS_YIELD=N then sleeps at one in N of the
+                                    published stores
 QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"; memory
                                     comes from libc then
 QSBRCONTAINERS_BREAK=NAME[,NAME]    defines QC_BREAK_NAME: a build that is broken on purpose,

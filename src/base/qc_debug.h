@@ -63,6 +63,9 @@ qc_poison(void *p, size_t n)
  * builds. */
 #ifdef QC_DEBUG
 extern void (*qc_yield_hook)(const char *place);
+/* A hook that sleeps 20 us at one place in n, so that windows of a few
+ * nanoseconds are hit; 0: none. */
+void qc_yield_at_random(unsigned n);
 #define qc_yield(place)                                                                            \
     do {                                                                                           \
         if (qc_yield_hook != NULL)                                                                 \

@@ -16,6 +16,10 @@ static void
 init_process(void)
 {
     process_ok = barrier_init(barrier_wanted) && qsbr_init();
+#ifdef QC_DEBUG
+    const char *yield = getenv("QSBRCONTAINERS_YIELD");
+    qc_yield_at_random(yield != NULL ? (unsigned)atoi(yield) : 0);
+#endif
     /* The TLS destructor and the fork handler must outlive any dlclose. */
     Dl_info info;
     if (dladdr((void *)&process_once, &info) != 0)
