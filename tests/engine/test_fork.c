@@ -222,6 +222,54 @@ test_Q5_fork_while_the_registry_lock_is_held(void)
     qsbr_domain_release(d);
 }
 
+static void
+hold_queue_lock(void *queue)
+{
+    qc_lock_acquire(&((retire_queue *)queue)->lock);
+}
+
+static void
+let_go_of_queue_lock(void *queue)
+{
+    qc_lock_release(&((retire_queue *)queue)->lock);
+}
+
+static void *
+retire_one(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    ref(&p, 7);
+    return NULL;
+}
+
+static void
+child_retires(void *arg)
+{
+    place *p = arg;
+    pthread_t threads[3]; /* one of them mends the lock, once */
+    for (int i = 0; i < 3; i++)
+        threads[i] = thread_start(retire_one, p);
+    for (int i = 0; i < 3; i++)
+        thread_join(threads[i]);
+    CHECK_EQ(retire_drain(p->local), 3);
+}
+
+static void
+test_Q10_fork_while_the_queue_lock_is_held(void)
+{
+    place p = place_new();
+    stepper *s = stepper_new();
+    stepper_run(s, hold_queue_lock, p.queue);
+    in_child(child_retires, &p);
+    stepper_run(s, let_go_of_queue_lock, p.queue);
+    CHECK_EQ(n_ran, 0);
+    retire_one(&p);
+    CHECK_EQ(retire_drain(p.local), 1);
+    stepper_end(s);
+    place_delete(&p);
+}
+
 /* Forks at any moment of threads and domains that come and go: also while they are in
  * the allocator, whose locks glibc's fork sees to and AddressSanitizer's (before LLVM 17)
  * does not. */
@@ -329,6 +377,7 @@ main(void)
     RUN(test_Q5_fork_after_unregistering);
     RUN(test_Q5_domains_are_freed_in_the_child);
     RUN(test_Q5_fork_while_the_registry_lock_is_held);
+    RUN(test_Q10_fork_while_the_queue_lock_is_held);
 #if !HARNESS_ASAN
     RUN(test_Q5_fork_at_any_moment);
 #endif

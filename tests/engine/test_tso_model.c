@@ -1,4 +1,4 @@
-/* Q1 under a simulated store buffer: the engine's and the queue's own sources, on
+/* Q1 under simulated store buffers: the engine's and the queue's own sources, on
  * atomics that are simulated, in many random schedules.
  *
  * links: alone
@@ -12,9 +12,13 @@
  * after the other.  An object is "freed" by setting a flag, and whoever holds it in a
  * section looks at the flag.
  *
- * The model is stronger than C11 (loads are not reordered; relaxed, acquire and release
- * are the same): it says nothing about orders that x86 gives for free.  Those are
- * ThreadSanitizer's part, and a C11 model checker's.
+ * What x86 gives for free is checked by clocks, as a race detector does: an acquire load
+ * takes over the clock that a release store left, a relaxed store leaves none (as C++20
+ * has it: C11, and with it ThreadSanitizer, still lets a thread's own relaxed store go on
+ * with the release sequence of an earlier one, which AArch64 does not).  All reads of an
+ * object must have happened before it is freed.
+ *
+ * Loads are not reordered here: what depends on that is for a C11 model checker.
  */
 #define _GNU_SOURCE
 #if !defined(__linux__)
@@ -39,11 +43,14 @@ main(void)
 
 #define QC_ATOMIC_H
 
-static uint64_t model_load(const void *p, size_t size);
-static void model_store(void *p, size_t size, uint64_t value);
-static uint64_t model_exchange(void *p, size_t size, uint64_t value);
-static uint64_t model_add(void *p, size_t size, uint64_t value);
-static bool model_cas(void *p, size_t size, void *expected, uint64_t value);
+/* What an access takes over (acquire) and leaves (release). */
+typedef enum { RELAXED = 0, ACQUIRE = 1, RELEASE = 2, ACQ_REL = 3 } order;
+
+static uint64_t model_load(const void *p, size_t size, order how);
+static void model_store(void *p, size_t size, uint64_t value, order how);
+static uint64_t model_exchange(void *p, size_t size, uint64_t value, order how);
+static uint64_t model_add(void *p, size_t size, uint64_t value, order how);
+static bool model_cas(void *p, size_t size, void *expected, uint64_t value, order how);
 static void model_fence(void);
 
 #define MODEL_TYPE(p) __typeof__(((void)0, *(p)))
@@ -54,22 +61,27 @@ static void model_fence(void);
         MODEL_TYPE(p) model_value = (MODEL_TYPE(p))(uintptr_t)(w);                                 \
         model_value;                                                                               \
     })
+#define MODEL_LOAD(p, how) MODEL_BACK(p, model_load((const void *)(p), sizeof *(p), how))
+#define MODEL_STORE(p, v, how) model_store((void *)(p), sizeof *(p), MODEL_WORD(v), how)
+#define MODEL_EXCHANGE(p, v, how)                                                                  \
+    MODEL_BACK(p, model_exchange((void *)(p), sizeof *(p), MODEL_WORD(v), how))
+#define MODEL_ADD(p, v, how) MODEL_BACK(p, model_add((void *)(p), sizeof *(p), v, how))
+#define MODEL_CAS(p, expected, v, how)                                                             \
+    model_cas((void *)(p), sizeof *(p), (void *)(expected), MODEL_WORD(v), how)
 
-#define qc_load_relaxed(p) MODEL_BACK(p, model_load((const void *)(p), sizeof *(p)))
-#define qc_load_acquire(p) qc_load_relaxed(p)
-#define qc_store_relaxed(p, v) model_store((void *)(p), sizeof *(p), MODEL_WORD(v))
-#define qc_store_release(p, v) qc_store_relaxed(p, v)
-#define qc_exchange_acq_rel(p, v)                                                                  \
-    MODEL_BACK(p, model_exchange((void *)(p), sizeof *(p), MODEL_WORD(v)))
-#define qc_exchange_acquire(p, v) qc_exchange_acq_rel(p, v)
-#define qc_add_relaxed(p, v) MODEL_BACK(p, model_add((void *)(p), sizeof *(p), MODEL_WORD(v)))
-#define qc_add_acq_rel(p, v) qc_add_relaxed(p, v)
-#define qc_add_seq_cst(p, v) qc_add_relaxed(p, v)
-#define qc_sub_relaxed(p, v) MODEL_BACK(p, model_add((void *)(p), sizeof *(p), 0 - MODEL_WORD(v)))
-#define qc_sub_acq_rel(p, v) qc_sub_relaxed(p, v)
-#define qc_cas_relaxed(p, expected, v)                                                             \
-    model_cas((void *)(p), sizeof *(p), (void *)(expected), MODEL_WORD(v))
-#define qc_cas_acq_rel(p, expected, v) qc_cas_relaxed(p, expected, v)
+#define qc_load_relaxed(p) MODEL_LOAD(p, RELAXED)
+#define qc_load_acquire(p) MODEL_LOAD(p, ACQUIRE)
+#define qc_store_relaxed(p, v) MODEL_STORE(p, v, RELAXED)
+#define qc_store_release(p, v) MODEL_STORE(p, v, RELEASE)
+#define qc_exchange_acquire(p, v) MODEL_EXCHANGE(p, v, ACQUIRE)
+#define qc_exchange_acq_rel(p, v) MODEL_EXCHANGE(p, v, ACQ_REL)
+#define qc_add_relaxed(p, v) MODEL_ADD(p, MODEL_WORD(v), RELAXED)
+#define qc_add_acq_rel(p, v) MODEL_ADD(p, MODEL_WORD(v), ACQ_REL)
+#define qc_add_seq_cst(p, v) MODEL_ADD(p, MODEL_WORD(v), ACQ_REL)
+#define qc_sub_relaxed(p, v) MODEL_ADD(p, 0 - MODEL_WORD(v), RELAXED)
+#define qc_sub_acq_rel(p, v) MODEL_ADD(p, 0 - MODEL_WORD(v), ACQ_REL)
+#define qc_cas_relaxed(p, expected, v) MODEL_CAS(p, expected, v, RELAXED)
+#define qc_cas_acq_rel(p, expected, v) MODEL_CAS(p, expected, v, ACQ_REL)
 #define qc_fence_seq_cst() model_fence()
 #define qc_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
@@ -94,16 +106,23 @@ static uint64_t schedule; /* the number that chance began with */
 
 enum { THREADS = 4, BUFFERED = 8, STACK = 128 * 1024 };
 
+/* Of each thread, the number of its release that this knows of. */
+typedef struct {
+    uint32_t of[THREADS];
+} vector;
+
 typedef struct {
     void *p;
     size_t size;
     uint64_t value;
+    vector left;
 } buffered_store;
 
 typedef struct {
     ucontext_t context;
     void (*body)(void);
     bool over;
+    vector now;
     buffered_store stores[BUFFERED];
     unsigned n;
     qsbr_record *records, *self; /* its thread-local variables */
@@ -133,16 +152,50 @@ memory_load(const void *p, size_t size)
     return value;
 }
 
+/* The clock that the last store to an address left, or none. */
+enum { LOCATIONS = 1024 };
+
+static struct {
+    const void *p;
+    uint64_t when; /* the schedule: all are new in the next one */
+    vector left;
+} locations[LOCATIONS];
+
+static vector *
+left_at(const void *p)
+{
+    unsigned i = (unsigned)(((uintptr_t)p >> 2) * UINT64_C(0x9E3779B97F4A7C15) >> 54);
+    while (locations[i].when == schedule && locations[i].p != p)
+        i = (i + 1) % LOCATIONS;
+    if (locations[i].when != schedule) {
+        memset(&locations[i], 0, sizeof locations[i]);
+        locations[i].when = schedule;
+        locations[i].p = p;
+    }
+    return &locations[i].left;
+}
+
 static void
-memory_store(void *p, size_t size, uint64_t value)
+join(vector *a, const vector *b)
+{
+    for (int i = 0; i < THREADS; i++)
+        if (a->of[i] < b->of[i])
+            a->of[i] = b->of[i];
+}
+
+static void
+memory_store(void *p, size_t size, uint64_t value, const vector *left)
 {
     memcpy(p, &value, size);
+    if (left != NULL)
+        *left_at(p) = *left;
 }
 
 static void
 drain_one(coroutine *t)
 {
-    memory_store(t->stores[0].p, t->stores[0].size, t->stores[0].value);
+    buffered_store *s = &t->stores[0];
+    memory_store(s->p, s->size, s->value, &s->left);
     memmove(t->stores, t->stores + 1, --t->n * sizeof *t->stores);
 }
 
@@ -191,27 +244,37 @@ point(void)
 }
 
 static uint64_t
-model_load(const void *p, size_t size)
+model_load(const void *p, size_t size, order how)
 {
+    coroutine *t = &threads[running];
     point();
-    for (unsigned i = threads[running].n; simulated && i > 0; i--)
-        if (threads[running].stores[i - 1].p == p)
-            return threads[running].stores[i - 1].value;
+    if (!simulated)
+        return memory_load(p, size);
+    for (unsigned i = t->n; i > 0; i--)
+        if (t->stores[i - 1].p == p)
+            return t->stores[i - 1].value;
+    if (how & ACQUIRE)
+        join(&t->now, left_at(p));
     return memory_load(p, size);
 }
 
 static void
-model_store(void *p, size_t size, uint64_t value)
+model_store(void *p, size_t size, uint64_t value, order how)
 {
     coroutine *t = &threads[running];
     point();
     if (!simulated) {
-        memory_store(p, size, value);
+        memory_store(p, size, value, NULL);
         return;
     }
     if (t->n == BUFFERED)
         drain_one(t);
-    t->stores[t->n++] = (buffered_store){p, size, value};
+    buffered_store *s = &t->stores[t->n++];
+    *s = (buffered_store){.p = p, .size = size, .value = value};
+    if (how & RELEASE) {
+        s->left = t->now;
+        t->now.of[running]++;
+    }
 }
 
 static void
@@ -222,33 +285,52 @@ model_fence(void)
         drain(&threads[running]);
 }
 
+/* The clocks of a read-modify-write: a relaxed one goes on with what is left there. */
+static void
+take_and_leave(void *p, order how)
+{
+    coroutine *t = &threads[running];
+    if (!simulated)
+        return;
+    if (how & ACQUIRE)
+        join(&t->now, left_at(p));
+    if (how & RELEASE) {
+        join(left_at(p), &t->now);
+        t->now.of[running]++;
+    }
+}
+
 static uint64_t
-model_exchange(void *p, size_t size, uint64_t value)
+model_exchange(void *p, size_t size, uint64_t value, order how)
 {
     model_fence();
     uint64_t old = memory_load(p, size);
-    memory_store(p, size, value);
+    memory_store(p, size, value, NULL);
+    take_and_leave(p, how);
     return old;
 }
 
 static uint64_t
-model_add(void *p, size_t size, uint64_t value)
+model_add(void *p, size_t size, uint64_t value, order how)
 {
     model_fence();
     uint64_t old = memory_load(p, size);
-    memory_store(p, size, old + value);
+    memory_store(p, size, old + value, NULL);
+    take_and_leave(p, how);
     return old;
 }
 
 static bool
-model_cas(void *p, size_t size, void *expected, uint64_t value)
+model_cas(void *p, size_t size, void *expected, uint64_t value, order how)
 {
     model_fence();
     if (memcmp(p, expected, size) != 0) {
         memcpy(expected, p, size);
+        take_and_leave(p, how & ACQUIRE);
         return false;
     }
-    memory_store(p, size, value);
+    memory_store(p, size, value, NULL);
+    take_and_leave(p, how);
     return true;
 }
 
@@ -305,6 +387,7 @@ enum { OBJECTS = 8 };
 
 typedef struct {
     bool freed;
+    vector read; /* the last read by each thread */
 } object;
 
 static qsbr_domain *domain;
@@ -319,6 +402,8 @@ free_object(uint64_t arg)
 {
     object *x = (object *)(uintptr_t)arg;
     CHECK(!x->freed);
+    for (unsigned i = 0; simulated && i < n_threads; i++) /* all reads happened before */
+        CHECK(i == running || x->read.of[i] <= threads[running].now.of[i]);
     x->freed = true;
     freed++;
 }
@@ -333,6 +418,7 @@ read_slot(qsbr_record *rec, unsigned which)
         point();
     }
     CHECK(!x->freed);
+    x->read.of[running] = threads[running].now.of[running];
     qsbr_exit(rec);
 }
 
@@ -485,6 +571,8 @@ set_up(const scenario *s)
         t->body = s->bodies[i];
         t->over = false;
         t->n = 0;
+        memset(&t->now, 0, sizeof t->now);
+        t->now.of[i] = 1;
         if (stacks[i] == NULL)
             stacks[i] = malloc(STACK);
         CHECK(stacks[i] != NULL);
