@@ -2,14 +2,20 @@
 
     from qsbrcontainers import ConcurrentDict, ConcurrentList
 
-    hits = ConcurrentDict()
-    hits.incr("/index")                       # exactly once, from any thread
-    page = cache.get_or_create(url, render)   # one render a url
+    hits, pages = ConcurrentDict(), ConcurrentDict()
+    hits.incr(url)                                           # exactly once, from any thread
+    page = pages.get_or_create(url, lambda: render(url))     # one render a url
 
 See the README for what each method promises to other threads.
 """
 
-from qsbrcontainers._native import ConcurrentDict, ConcurrentList, collect, share, stats
+try:
+    from qsbrcontainers._native import ConcurrentDict, ConcurrentList, collect, share, stats
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "qsbrcontainers is without its extension module. These are the sources of a checkout? "
+        "Install them with `pip install .`, and run Python elsewhere or with -P."
+    ) from error
 
 # Attach what C leaves to Python.
 from qsbrcontainers import _dict, _list  # noqa: F401  isort: skip
