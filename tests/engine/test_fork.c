@@ -368,6 +368,68 @@ test_T6_what_other_threads_queued_before_a_fork(void)
     place_delete(&p);
 }
 
+/* The fork came while a thread was between reserve and commit: who gets its record
+ * gets what it had retired. */
+static qsbr_record *cut_short;
+
+static void
+begin_to_retire(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    ref(&p, 1);
+    CHECK(retire_reserve(p.local, 3));
+    retire_ref(p.local, run_item, 2);
+    retire_ref(p.local, run_item, 3);
+    cut_short = p.rec;
+}
+
+static void
+finish_retiring(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    retire_commit(p.local);
+}
+
+static void
+join_and_retire(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    ref(&p, 4);
+}
+
+static void
+child_gets_the_record(void *arg)
+{
+    place *p = arg;
+    stepper *s[33];
+    unsigned n = 0;
+    do {
+        CHECK(n < 33);
+        s[n] = reader_new(p->domain);
+    } while (reader_record(s[n++]) != cut_short);
+    stepper_run(s[n - 1], join_and_retire, p);
+    CHECK_EQ(retire_drain(p->local), 4);
+    CHECK_EQ(ran[0] + ran[1] + ran[2] + ran[3], 10);
+    while (n > 0)
+        stepper_end(s[--n]);
+}
+
+static void
+test_Q10_fork_while_a_thread_retires(void)
+{
+    place p = place_new();
+    stepper *s = stepper_new();
+    stepper_run(s, begin_to_retire, &p);
+    in_child(child_gets_the_record, &p);
+    stepper_run(s, finish_retiring, &p);
+    CHECK_EQ(retire_drain(p.local), 3);
+    stepper_end(s);
+    place_delete(&p);
+}
+
 int
 main(void)
 {
@@ -382,5 +444,6 @@ main(void)
     RUN(test_Q5_fork_at_any_moment);
 #endif
     RUN(test_T6_what_other_threads_queued_before_a_fork);
+    RUN(test_Q10_fork_while_a_thread_retires);
     return 0;
 }

@@ -373,17 +373,17 @@ int
 main(void)
 {
     harness_init(true);
+    RUN(test_T3_127_blocks);
+    RUN(test_T3_one_mebibyte);
+    RUN(test_T3_a_single_large_block);
+    RUN(test_T3_1020_references);
+    RUN(test_T3_limits_are_a_batch_s);
     RUN(test_T2_retiring_frees_nothing);
     RUN(test_T2_an_operation_that_retires_nothing);
     RUN(test_T2_reserving_more_than_there_is_room_for);
 #ifdef HARNESS_MALLOC
     RUN(test_T2_only_reserving_fails);
 #endif
-    RUN(test_T3_127_blocks);
-    RUN(test_T3_one_mebibyte);
-    RUN(test_T3_a_single_large_block);
-    RUN(test_T3_1020_references);
-    RUN(test_T3_limits_are_a_batch_s);
     RUN(test_Q1_items_wait_for_sections_from_before);
     RUN(test_Q1_batches_run_as_their_goals_are_reached);
     RUN(test_items_run_in_the_order_they_came);
