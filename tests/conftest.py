@@ -2,11 +2,17 @@
 
 import os
 import platform
+import signal
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of
+# Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `python -m pytest` puts the current folder first on the path, where the package's sources
 # are without the extension; so does every interpreter that a test starts.
