@@ -29,12 +29,12 @@ def test_T1_the_first_foreign_access_of_a_dict(access):
     """The owner changes it without delay until the very moment another thread comes."""
     foreign, census = FIRST_ACCESS[access], Census()
     count = scaled(150)
-    dicts = [ConcurrentDict((i, census.new(i)) for i in range(8)) for _ in range(count)]
-    at = [0]
+    dicts = []
 
     def own(_):
-        for n, d in enumerate(dicts):
-            at[0] = n
+        for _ in range(count):
+            d = ConcurrentDict((i, census.new(i)) for i in range(8))
+            dicts.append(d)
             for i in range(60):
                 d[i % 8] = census.new(i % 8)
                 d["more", i] = census.new(i)
@@ -42,14 +42,13 @@ def test_T1_the_first_foreign_access_of_a_dict(access):
                 del d["more", i]
 
     def come(_):
-        n = 0
-        while n < count:
-            if at[0] >= n:
-                try:
-                    foreign(dicts[n])
-                except KeyError:
-                    pass
-                n += 1
+        for n in range(count):
+            while len(dicts) <= n:
+                pass
+            try:
+                foreign(dicts[n])
+            except KeyError:
+                pass
 
     run_threads(1, own, 1, come)
     settle()
@@ -74,12 +73,12 @@ def test_T1_the_first_foreign_access_of_a_dict(access):
 def test_T1_the_first_foreign_access_of_a_list(foreign):
     census = Census()
     count = scaled(150)
-    lists = [ConcurrentList(census.new(i) for i in range(8)) for _ in range(count)]
-    at = [0]
+    lists = []
 
     def own(_):
-        for n, values in enumerate(lists):
-            at[0] = n
+        for _ in range(count):
+            values = ConcurrentList(census.new(i) for i in range(8))
+            lists.append(values)
             for i in range(60):
                 values[i % 4] = census.new(i)
                 values.append(census.new(i))
@@ -87,11 +86,10 @@ def test_T1_the_first_foreign_access_of_a_list(foreign):
                 values.pop()
 
     def come(_):
-        n = 0
-        while n < count:
-            if at[0] >= n:
-                foreign(lists[n])
-                n += 1
+        for n in range(count):
+            while len(lists) <= n:
+                pass
+            foreign(lists[n])
 
     run_threads(1, own, 1, come)
     settle()
@@ -102,50 +100,51 @@ def test_T1_the_first_foreign_access_of_a_list(foreign):
     assert census.alive == 0
 
 
-@pytest.mark.parametrize("kind", ["iterator", "values", "items", "list iterator"])
+@pytest.mark.parametrize("kind", ["values", "items", "list iterator"])
 def test_T1_a_step_of_an_iterator_is_an_access(kind):
-    """Made by the owner, stepped by another thread: the only foreign access there is."""
-    census, count = Census(), scaled(150)
+    """Made by the owner, stepped by another thread: the only foreign access there is. Each value
+    says where it belongs. Caught: a step that does not mark the container as shared."""
+    census, count, size = Census(), scaled(60), 4
 
     def make():
         if kind == "list iterator":
-            return ConcurrentList(census.new(i) for i in range(30))
-        return ConcurrentDict((i, census.new(i)) for i in range(30))
+            return ConcurrentList(census.new(i) for i in range(size))
+        return ConcurrentDict((i, census.new(i)) for i in range(size))
 
-    sources = [make() for _ in range(count)]
-    begin = {
-        "iterator": iter,
-        "values": lambda d: iter(d.values()),
-        "items": lambda d: iter(d.items()),
-        "list iterator": iter,
-    }[kind]
-    iterators = [begin(source) for source in sources]
-    at = [0]
+    view = {"values": lambda d: d.values(), "items": lambda d: d.items()}.get(kind, lambda x: x)
+    iterators, stepping, stepped = [], [-1], [-1]
 
     def own(_):
-        for n, source in enumerate(sources):
-            at[0] = n
-            for i in range(30):
-                source[i] = census.new(i)
+        for n in range(count):
+            source = make()
+            iterators.append([iter(view(source)) for _ in range(200)])
+            while stepping[0] < n:
+                pass
+            while stepped[0] < n:
+                for i in range(size):
+                    source[i] = census.new(i)
             if kind == "list iterator":
-                source.extend([census.new(0) for _ in range(100)])
+                source.extend([census.new(size + i) for i in range(200)])
             else:
-                source.update((-1 - i, census.new(i)) for i in range(100))
+                source.update((size + i, census.new(size + i)) for i in range(200))
             source.clear()
 
     def step(_):
-        n = 0
-        while n < count:
-            if at[0] >= n:
-                for entry in iterators[n]:
-                    if kind == "items":
-                        entry[1].check()
-                    elif kind != "iterator":
-                        entry.check()
-                n += 1
+        for n in range(count):
+            while len(iterators) <= n:
+                pass
+            stepping[0] = n
+            try:
+                for k, iterator in enumerate(iterators[n]):
+                    if k == 150:
+                        stepped[0] = n  # the rest beside what replaces the table
+                    for i, entry in enumerate(iterator):
+                        assert (entry[1] if kind == "items" else entry).check() == i
+            except BaseException:
+                stepping[0] = stepped[0] = count  # nobody is to wait for this thread
+                raise
 
     run_threads(1, own, 1, step)
-    sources.clear()
     iterators.clear()
     settle()
     assert census.alive == 0

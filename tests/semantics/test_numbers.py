@@ -5,7 +5,7 @@ import math
 import struct
 
 import pytest
-from support import FREE_THREADED, OUR_DICTS, OUR_LISTS, Number, settle
+from support import OUR_DICTS, OUR_LISTS, Number, settle
 
 from qsbrcontainers import stats
 
@@ -116,11 +116,6 @@ def test_numbers_says_how_they_are_kept(our_slot):
     value = int("123456789012")
     container[key] = value
     assert (container[key] is value) == (stats()["numbers"] == "object")
-
-
-@pytest.mark.skipif(FREE_THREADED, reason="numbers may be kept by value either way")
-def test_numbers_stay_objects_with_the_gil():
-    assert stats()["numbers"] == "object"
 
 
 def test_many_numbers_in_a_list(make_list):
