@@ -8,93 +8,126 @@ from support import Census, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share, stats
 
-FIRST_ACCESS = {
-    "get": lambda d: d.get(3),
-    "[]": lambda d: d[3],
+
+def owned(make, own, foreign, count):
+    """A thread makes containers and changes each of them all along, while another comes and uses
+    it. Only what the first of these accesses does may tell the owner that it is not alone."""
+    containers, left = [], [-1]
+
+    def owner(_):
+        try:
+            for n in range(count):
+                container = make()
+                containers.append(container)
+                own(container)
+                while left[0] < n:
+                    own(container)
+        except BaseException:
+            containers.extend([None] * count)  # nobody is to wait for this thread
+            raise
+
+    def comer(_):
+        try:
+            for n in range(count):
+                while len(containers) <= n:
+                    pass
+                for _ in range(150):
+                    foreign(containers[n])
+                left[0] = n
+        finally:
+            left[0] = count
+
+    run_threads(1, owner, 1, comer)
+    return containers
+
+
+HOT = 4  # keys, or indices, of which each value says to which it belongs
+
+
+def check_entries(entries):
+    for key, value in entries:
+        assert not isinstance(key, int) or value.check() == key
+
+
+FOREIGN_TO_DICTS = {
+    "get": lambda d: d.get(3).check() == 3,
+    "[]": lambda d: d[3].check() == 3,
     "in": lambda d: 3 in d,
-    "len": len,
-    "iterate": list,
-    "items": lambda d: list(d.items()),
-    "values": lambda d: [v.check() for v in d.values()],
-    "assign": lambda d: d.__setitem__(3, d[3]),
-    "snapshot": lambda d: d.snapshot(),
-    "pop and set": lambda d: d.__setitem__(4, d.pop(3)),
-    "==": lambda d: d == {},
-    "copy": lambda d: d.copy(),
+    "len": lambda d: len(d) >= HOT,
+    "iterate": lambda d: set(range(HOT)) <= set(d),
+    "items": lambda d: check_entries(d.items()) is None,
+    "assign": lambda d: d.__setitem__(3, d[3]) is None,
+    "snapshot": lambda d: check_entries(d.snapshot().items()) is None,
+    "setdefault": lambda d: d.setdefault(3).check() == 3,
+    "delete": lambda d: d.pop("more", None) or True,
+    "==": lambda d: d != {},
+    "copy": lambda d: check_entries(d.copy().items()) is None,
+    "get_or_create": lambda d: d.get_or_create(3, list).check() == 3,
 }
 
 
-@pytest.mark.parametrize("access", FIRST_ACCESS)
+@pytest.mark.parametrize("access", FOREIGN_TO_DICTS)
 def test_T1_the_first_foreign_access_of_a_dict(access):
-    """The owner changes it without delay until the very moment another thread comes."""
-    foreign, census = FIRST_ACCESS[access], Census()
-    count = scaled(150)
-    dicts = []
+    """Caught: reads that do not mark the dict as shared."""
+    census = Census()
 
-    def own(_):
-        for _ in range(count):
-            d = ConcurrentDict((i, census.new(i)) for i in range(8))
-            dicts.append(d)
-            for i in range(60):
-                d[i % 8] = census.new(i % 8)
-                d["more", i] = census.new(i)
-            for i in range(0, 60, 2):
-                del d["more", i]
+    def make():
+        return ConcurrentDict((i, census.new(i)) for i in range(HOT))
 
-    def come(_):
-        for n in range(count):
-            while len(dicts) <= n:
-                pass
-            try:
-                foreign(dicts[n])
-            except KeyError:
-                pass
+    def own(d):
+        for _ in range(20):
+            for i in range(HOT):
+                d[i] = census.new(i)
+        for i in range(20):
+            d["more", i] = d["more"] = census.new(i)
+        for i in range(20):
+            del d["more", i]
 
-    run_threads(1, own, 1, come)
+    def foreign(d):
+        assert FOREIGN_TO_DICTS[access](d)
+
+    dicts = owned(make, own, foreign, scaled(60))
     settle()
-    assert census.alive == sum(len(d) for d in dicts)
+    assert census.alive == len({id(v) for d in dicts for v in d.values()})
     dicts.clear()
     settle()
     assert census.alive == 0
 
 
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        lambda x: x[3].check(),
-        lambda x: x[-1].check(),
-        lambda x: [v.check() for v in x],
-        lambda x: [v.check() for v in x.snapshot()],
-        lambda x: x.append(x[0]),
-        lambda x: len(x),
-        lambda x: x.pop().check(),
-    ],
-)
-def test_T1_the_first_foreign_access_of_a_list(foreign):
+FOREIGN_TO_LISTS = {
+    "[]": lambda x: x[3].check() == 3,
+    "from the end": lambda x: x[-1].check() >= 3,
+    "iterate": lambda x: [v.check() for v in x][:HOT] == list(range(HOT)),
+    "snapshot": lambda x: [v.check() for v in x.snapshot()][:HOT] == list(range(HOT)),
+    "append and pop": lambda x: x.append(x[3]) is None and x.pop().check() >= 0,
+    "assign": lambda x: x.__setitem__(3, x[3]) is None,
+    "len": lambda x: len(x) >= HOT,
+}
+
+
+@pytest.mark.parametrize("access", FOREIGN_TO_LISTS)
+def test_T1_the_first_foreign_access_of_a_list(access):
+    """Caught: reads that do not mark the list as shared."""
     census = Census()
-    count = scaled(150)
-    lists = []
 
-    def own(_):
-        for _ in range(count):
-            values = ConcurrentList(census.new(i) for i in range(8))
-            lists.append(values)
-            for i in range(60):
-                values[i % 4] = census.new(i)
-                values.append(census.new(i))
-            for _ in range(30):
-                values.pop()
+    def make():
+        return ConcurrentList(census.new(i) for i in range(HOT))
 
-    def come(_):
-        for n in range(count):
-            while len(lists) <= n:
-                pass
-            foreign(lists[n])
+    def own(values):
+        for _ in range(20):
+            for i in range(HOT):
+                values[i] = census.new(i)
+        for i in range(20):
+            values.append(census.new(HOT + i))
+        for _ in range(20):
+            values.pop()
 
-    run_threads(1, own, 1, come)
+    def foreign(values):
+        assert FOREIGN_TO_LISTS[access](values)
+
+    lists = owned(make, own, foreign, scaled(60))
     settle()
-    held = {id(v) for values in lists for v in values}
-    assert census.alive == len(held)
+    assert census.alive == len({id(v) for values in lists for v in values})
     lists.clear()
     settle()
     assert census.alive == 0
