@@ -100,7 +100,13 @@ struct qsbr_record {
     qsbr_record *thread_next;                     /* (owner) the thread's other domains */
 };
 
-struct qsbr_chunk;
+#define QSBR_CHUNK_RECORDS 32
+
+/* Records live in chunks that never move, so that a scan needs no lock. */
+struct qsbr_chunk {
+    qsbr_record records[QSBR_CHUNK_RECORDS];
+    struct qsbr_chunk *next;
+};
 
 struct qsbr_domain {
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t wr_seq;

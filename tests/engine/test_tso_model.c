@@ -89,6 +89,7 @@ static void model_fence(void);
 
 #include "base/qc_debug.c"
 #include "qsbr/qsbr.c"
+#include "qsbr/records.c"
 #include "qsbr/retire.c"
 
 barrier_mode barrier_chosen;

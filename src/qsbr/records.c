@@ -1,0 +1,308 @@
+/* Records: whose they are, from a thread's first operation to its end, and what a
+ * fork and the end of a domain make of them. */
+#define _GNU_SOURCE
+#include "qsbr/qsbr.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+qsbr_domain qsbr_process = {.wr_seq = QSBR_START, .rd_seq = QSBR_START, .id = 1, .refs = 1};
+QSBR_TLS qsbr_record *qsbr_self;
+uint64_t qsbr_fork_generation = 0;
+static qc_lock mend_lock; /* new in each child of a fork */
+
+static _Thread_local qsbr_record *thread_records; /* of all domains */
+static pthread_key_t thread_key;                  /* its destructor ends the thread's records */
+static qc_lock list_lock;                         /* of the list of domains */
+static qsbr_domain *all_domains = &qsbr_process;
+static _Atomic uint64_t next_domain_id = 2;
+
+/* ---- records ---- */
+
+static void
+domain_unref(qsbr_domain *domain)
+{
+    if (qc_sub_acq_rel(&domain->refs, 1u) != 1)
+        return;
+    qc_assert(domain != &qsbr_process);
+    qc_lock_acquire(&list_lock);
+    domain->all_prev->all_next = domain->all_next; /* the process domain is always first */
+    if (domain->all_next != NULL)
+        domain->all_next->all_prev = domain->all_prev;
+    qc_lock_release(&list_lock);
+    for (struct qsbr_chunk *c = qc_load_relaxed(&domain->chunks), *next; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
+    qc_poison(domain, sizeof *domain);
+    free(domain);
+}
+
+/* Under the registry lock; NULL: no memory. */
+static qsbr_record *
+take_record(qsbr_domain *domain)
+{
+    if (domain->free == NULL) {
+        void *memory;
+        if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(struct qsbr_chunk)) != 0)
+            return NULL;
+        struct qsbr_chunk *chunk = memory;
+        memset(chunk, 0, sizeof *chunk);
+        for (int i = QSBR_CHUNK_RECORDS - 1; i >= 0; i--) {
+            chunk->records[i].domain = domain;
+            chunk->records[i].free_next = domain->free;
+            domain->free = &chunk->records[i];
+        }
+        chunk->next = qc_load_relaxed(&domain->chunks);
+        /* release: partner is the acquire load in the scan, which finds zeroed
+         * (offline) records. */
+        qc_store_release(&domain->chunks, chunk);
+    }
+    qsbr_record *rec = domain->free;
+    domain->free = rec->free_next;
+    return rec;
+}
+
+/* Q5: the last of the two references gives the record back to its chunk. */
+static void
+record_unref(qsbr_record *rec)
+{
+    if (qc_sub_acq_rel(&rec->refs, 1u) != 1)
+        return;
+    qsbr_domain *domain = rec->domain;
+    qc_lock_acquire(&domain->lock);
+    rec->free_next = domain->free;
+    domain->free = rec;
+    qc_lock_release(&domain->lock);
+    domain_unref(domain);
+}
+
+/* The record this thread has or had in `domain`, or NULL.  (A record of a domain
+ * that is gone is still on the list and keeps that domain's memory: no new domain
+ * can have its address.) */
+static qsbr_record *
+find_any(qsbr_domain *domain)
+{
+    for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
+        if (rec->domain == domain)
+            return rec;
+    return NULL;
+}
+
+qsbr_record *
+qsbr_find(qsbr_domain *domain)
+{
+    if (domain == &qsbr_process)
+        return qsbr_self;
+    qsbr_record *rec = find_any(domain);
+    return rec != NULL && qc_load_acquire(&rec->registered) ? rec : NULL;
+}
+
+/* A record for the registry's list: this thread's old one, or one from the chunks. */
+static qsbr_record *
+register_record(qsbr_domain *domain, qsbr_record *old)
+{
+    qc_lock_acquire(&domain->lock);
+    qsbr_record *rec = old != NULL ? old : take_record(domain);
+    if (rec != NULL) {
+        /* `seq` is OFFLINE already and is left alone: a relaxed store would end
+         * the release sequence of the last owner's exit. */
+        qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
+        if (old == NULL)
+            qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
+        qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
+        rec->tenure += old == NULL;
+        rec->nesting = 0;
+        rec->look_in = QSBR_LOOK_EVERY;
+        qc_store_release(&rec->registered, 1u);
+        qc_add_acq_rel(&domain->registered, 1u);
+    }
+    qc_lock_release(&domain->lock);
+    /* A poll leaves the heavy barrier out where no other record exists.
+     * Partner: the fence before that look in qsbr_poll.  Either it sees this
+     * record, or this thread's sections see the unlink that it polls for. */
+    qc_fence_seq_cst();
+    return rec;
+}
+
+qsbr_record *
+qsbr_register(qsbr_domain *domain)
+{
+    qsbr_record *rec = qsbr_find(domain);
+    if (rec != NULL)
+        return rec;
+    /* Without the key's destructor the record would never be given back. */
+    if (thread_records == NULL && pthread_setspecific(thread_key, &thread_records) != 0)
+        return NULL;
+    qsbr_record *old = find_any(domain);
+    rec = register_record(domain, old);
+    if (rec == NULL)
+        return NULL;
+    if (old == NULL) {
+        rec->thread_next = thread_records;
+        thread_records = rec;
+    }
+    if (domain == &qsbr_process)
+        qsbr_self = rec;
+    return rec;
+}
+
+qsbr_record *
+qsbr_register_process(void)
+{
+    return qsbr_register(&qsbr_process);
+}
+
+static void
+unregister(qsbr_record *rec)
+{
+    qsbr_domain *domain = rec->domain;
+    qc_lock_acquire(&domain->lock);
+    bool was = qc_load_relaxed(&rec->registered) != 0;
+    qc_store_release(&rec->registered, 0u);
+    if (was) {
+        qc_store_release(&rec->seq, QSBR_OFFLINE);
+        /* release: partner is the load of `registered` in qsbr_poll; sections
+         * of this record end before a poll does without it. */
+        qc_sub_acq_rel(&domain->registered, 1u);
+    }
+    qc_lock_release(&domain->lock);
+    if (was) {
+        if (rec == qsbr_self)
+            qsbr_self = NULL;
+        record_unref(rec);
+    }
+}
+
+void
+qsbr_unregister(qsbr_record *rec)
+{
+    qc_assert(rec->nesting == 0);
+    unregister(rec);
+}
+
+/* The end of an OS thread: the key's destructor, without a thread state and
+ * possibly after the interpreter.  Plain C, no allocator (Q10). */
+static void
+thread_end(void *records)
+{
+    (void)records;
+    qsbr_record *rec = thread_records;
+    thread_records = NULL;
+    while (rec != NULL) {
+        qsbr_record *next = rec->thread_next;
+        rec->nesting = 0;
+        unregister(rec);
+        record_unref(rec);
+        rec = next;
+    }
+    qsbr_self = NULL;
+}
+
+/* ---- domains and fork ---- */
+
+qsbr_domain *
+qsbr_domain_new(void)
+{
+    void *memory;
+    if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(qsbr_domain)) != 0)
+        return NULL;
+    qsbr_domain *domain = memory;
+    memset(domain, 0, sizeof *domain);
+    qc_store_relaxed(&domain->wr_seq, QSBR_START);
+    qc_store_relaxed(&domain->rd_seq, QSBR_START);
+    qc_store_relaxed(&domain->refs, 1u);
+    domain->id = qc_add_relaxed(&next_domain_id, 1u);
+    qc_lock_init(&domain->lock);
+    qc_lock_acquire(&list_lock);
+    domain->all_prev = &qsbr_process;
+    domain->all_next = qsbr_process.all_next;
+    if (domain->all_next != NULL)
+        domain->all_next->all_prev = domain;
+    qsbr_process.all_next = domain;
+    qc_lock_release(&list_lock);
+    return domain;
+}
+
+void
+qsbr_domain_release(qsbr_domain *domain)
+{
+    /* The registry lets go of its references; the threads keep theirs. */
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next)
+        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++)
+            if (qc_load_acquire(&c->records[i].refs) != 0)
+                unregister(&c->records[i]);
+    domain_unref(domain);
+}
+
+/* In the child of a fork one thread is left, with its own records: those of the
+ * threads that are gone go back to their chunks, whatever they were doing, and
+ * the locks that they may have held are new.  Plain C only (Q10). */
+static void
+forget_others(qsbr_domain *d, qsbr_record *mine)
+{
+    d->free = NULL;
+    for (struct qsbr_chunk *c = qc_load_relaxed(&d->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
+            qsbr_record *rec = &c->records[i];
+            if (rec == mine)
+                continue;
+            if (qc_load_relaxed(&rec->refs) != 0)
+                qc_sub_relaxed(&d->refs, 1u);
+            qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
+            qc_store_relaxed(&rec->refs, 0u);
+            qc_store_relaxed(&rec->registered, 0u);
+            rec->free_next = d->free;
+            d->free = rec;
+        }
+    }
+}
+
+static void
+after_fork_in_child(void)
+{
+    qsbr_fork_generation++;
+    qc_lock_init(&mend_lock);
+    qc_lock_init(&list_lock);
+    for (qsbr_domain *d = all_domains, *prev = NULL; d != NULL; prev = d, d = d->all_next) {
+        d->all_prev = prev; /* the fork may have come between two links */
+        qc_lock_init(&d->lock);
+        qsbr_record *mine = find_any(d);
+        forget_others(d, mine);
+        uint32_t registered = mine != NULL && qc_load_relaxed(&mine->registered);
+        if (mine != NULL)
+            qc_store_relaxed(&mine->refs, registered + 1u);
+        qc_store_relaxed(&d->registered, registered);
+    }
+}
+
+bool
+qsbr_must_mend(_Atomic uint64_t *generation)
+{
+    if (qc_likely(qc_load_acquire(generation) == qsbr_fork_generation))
+        return false;
+    qc_lock_acquire(&mend_lock);
+    if (qc_load_relaxed(generation) != qsbr_fork_generation)
+        return true;
+    qc_lock_release(&mend_lock);
+    return false;
+}
+
+void
+qsbr_mended(_Atomic uint64_t *generation)
+{
+    /* release: partner is the acquire load in qsbr_must_mend. */
+    qc_store_release(generation, qsbr_fork_generation);
+    qc_lock_release(&mend_lock);
+}
+
+bool
+qsbr_init(void)
+{
+    qc_lock_init(&mend_lock);
+    qc_lock_init(&list_lock);
+    qc_lock_init(&qsbr_process.lock);
+    return pthread_key_create(&thread_key, thread_end) == 0 &&
+           pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
+}
