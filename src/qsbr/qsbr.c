@@ -13,6 +13,26 @@ qsbr_advance(qsbr_domain *domain)
     return qc_add_seq_cst(&domain->wr_seq, QSBR_STEP) + QSBR_STEP;
 }
 
+uint64_t
+qsbr_advance_now(qsbr_domain *domain, qsbr_deferred *deferred)
+{
+    if (deferred->blocks == 0)
+        return 0;
+    deferred->blocks = 0;
+    deferred->bytes = 0;
+    return qsbr_advance(domain);
+}
+
+uint64_t
+qsbr_advance_deferred(qsbr_domain *domain, qsbr_deferred *deferred, size_t bytes)
+{
+    deferred->blocks++;
+    deferred->bytes += bytes;
+    if (deferred->blocks < deferred->max_blocks && deferred->bytes < deferred->max_bytes)
+        return 0;
+    return qsbr_advance_now(domain, deferred);
+}
+
 /* The lowest sequence that a section under way may have entered at, or `seq`. */
 static uint64_t
 scan(qsbr_domain *domain, uint64_t seq)
@@ -31,10 +51,10 @@ scan(qsbr_domain *domain, uint64_t seq)
     return lowest;
 }
 
-/* The first half of a poll: *seq is loaded, then everybody's enter stores are
- * made visible.  False: they cannot be. */
+/* Makes the enter stores of all sections visible that may hold what was unlinked
+ * before the sequence *seq; false: that cannot be done. */
 static bool
-look(qsbr_domain *domain, uint64_t *seq)
+fence(qsbr_domain *domain, uint64_t *seq)
 {
     qsbr_record *self = qsbr_find(domain);
     qc_assert(self == NULL || !qsbr_in_section(self)); /* Q2 */
@@ -61,7 +81,21 @@ look(qsbr_domain *domain, uint64_t *seq)
 #ifdef QC_BREAK_LOAD_AFTER_BARRIER
     *seq = qc_load_acquire(&domain->wr_seq);
 #endif
+    uint64_t known = qc_load_relaxed(&domain->fenced);
+    /* Only ever raised, and after the barrier.  release: partner is the load in
+     * first_half; whoever goes without a barrier on its word comes after this one. */
+    while (qsbr_before(known, *seq) && !qc_cas_acq_rel(&domain->fenced, &known, *seq))
+        ;
     return true;
+}
+
+/* The first half of a poll: a sequence not below `goal` that was fenced. */
+static bool
+first_half(qsbr_domain *domain, uint64_t goal, uint64_t *seq)
+{
+    /* acquire: partner is the CAS in fence(). */
+    *seq = qc_load_acquire(&domain->fenced);
+    return !qsbr_before(*seq, goal) || fence(domain, seq);
 }
 
 /* The second half: what the records say, for goals up to `seq`. */
@@ -83,7 +117,7 @@ qsbr_poll(qsbr_domain *domain, uint64_t goal)
     uint64_t seq;
     if (qsbr_goal_reached(domain, goal))
         return true;
-    return look(domain, &seq) && scan_for(domain, seq, goal);
+    return first_half(domain, goal, &seq) && scan_for(domain, seq, goal);
 }
 
 bool
@@ -92,10 +126,8 @@ qsbr_wait(qsbr_domain *domain, uint64_t goal)
     uint64_t seq;
     if (qsbr_goal_reached(domain, goal))
         return true;
-    if (!look(domain, &seq))
+    if (!first_half(domain, goal, &seq))
         return false;
-    /* One barrier is enough: the sections that began before it are visible from
-     * here on, and later ones cannot reach what was unlinked. */
     while (!scan_for(domain, seq, goal))
         sched_yield();
     return true;

@@ -40,6 +40,13 @@
  *    buffered holds Y, looks offline, and h would be published as reached.
  *    The load comes first, and rd_seq never rises above it.
  *
+ * One barrier serves all polls for goals up to the sequence that was loaded
+ * before it, at any time and in any thread: a section whose enter store the
+ * barrier did not make visible began to read after it, and so after those
+ * unlinks.  `fenced` is the highest such sequence; a poll below it only scans.
+ * (Published after the barrier, never before: a poll that skips the barrier on
+ * the word of one that has not finished is a use after free.)
+ *
  * Guarantees that live here
  *  Q1  Memory unlinked before advance() returned g is read by nobody once
  *      poll(g) said yes.  Sequences are 64 bits, odd (0 is offline), compared by
@@ -53,7 +60,15 @@
  *  Q5  A record has two references, the registry's and the OS thread's; whoever
  *      drops the last gives it back.  Domain ids are never reused.
  *  Q6  Fields written by different threads are separate atomics, no bit fields.
+ *  Q7  A record is detached, attached or shutting down.  qsbr_shut_down makes it
+ *      so for all threads but the one that finalizes, and for those that register
+ *      later: qsbr_attach refuses, and the layers above end their waits.  A
+ *      section is safe all the same: the domain and its records are freed by
+ *      their last reference, and the process domain never.
  *  Q8  Registering takes the registry lock: the caller holds no GIL then.
+ *  Q9  Unregistering a thread that is detached already, or one of another thread,
+ *      goes through the record's domain; what changes under the registry lock
+ *      (registered, the chunks, the free list) is read under it.
  *  Q10 After fork the child has one record, its own; those of threads that are gone
  *      are given back by pthread_atfork's handler, plain C only.  (Locks of the
  *      containers and what was being processed at the fork: not yet.)
@@ -82,6 +97,9 @@
  * (T6: what threads that went quiet have left). */
 #define QSBR_LOOK_EVERY 1024
 
+/* Q7 */
+typedef enum { QSBR_DETACHED, QSBR_ATTACHED, QSBR_SHUTTING_DOWN } qsbr_state;
+
 typedef struct qsbr_domain qsbr_domain;
 typedef struct qsbr_record qsbr_record;
 
@@ -95,9 +113,10 @@ struct qsbr_record {
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
     _Atomic uint32_t registered;                  /* (registry lock to write) */
-    uint64_t tenure;                              /* how many threads had it so far */
-    qsbr_record *free_next;                       /* (registry lock) */
-    qsbr_record *thread_next;                     /* (owner) the thread's other domains */
+    _Atomic uint32_t state;   /* Q7: a qsbr_state; owner and finalizing thread, by CAS */
+    uint64_t tenure;          /* how many threads had it so far */
+    qsbr_record *free_next;   /* (registry lock) */
+    qsbr_record *thread_next; /* (owner) the thread's other domains */
 };
 
 #define QSBR_CHUNK_RECORDS 32
@@ -111,11 +130,13 @@ struct qsbr_chunk {
 struct qsbr_domain {
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t wr_seq;
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t rd_seq; /* highest goal known as reached */
-    _Atomic uint32_t registered;                    /* records that exist */
-    _Atomic uint32_t broken; /* heavy barriers that failed: nothing is freed any more */
+    _Atomic uint64_t fenced;     /* highest sequence that was loaded before a finished barrier */
+    _Atomic uint32_t registered; /* records that exist */
+    _Atomic uint32_t broken;     /* heavy barriers that failed: nothing is freed any more */
     _Atomic uint64_t advances, polls, heavy_barriers;
     _Alignas(QC_LINE_PAIR) qc_lock lock; /* the registry lock */
     uint64_t id;                         /* never reused */
+    bool shutting_down;                  /* (registry lock) Q7: what new records begin with */
     _Atomic uint32_t refs;               /* creator + records; the last one frees */
     _Atomic(struct qsbr_chunk *) chunks; /* grows under the registry lock, never shrinks */
     qsbr_record *free;                   /* (registry lock) */
@@ -165,8 +186,43 @@ qsbr_record *qsbr_find(qsbr_domain *domain);
  * OS thread's reference stays until the thread ends. */
 void qsbr_unregister(qsbr_record *rec);
 
+/* Q7: all records but `mine` (or NULL), present and to come, are shutting down
+ * from here on; and the way back, for a process that starts an interpreter again. */
+void qsbr_shut_down(qsbr_domain *domain, qsbr_record *mine);
+void qsbr_start_again(qsbr_domain *domain);
+
+static inline qsbr_state
+qsbr_state_of(qsbr_record *rec)
+{
+    /* acquire: partner is the release in qsbr_shut_down. */
+    return (qsbr_state)qc_load_acquire(&rec->state);
+}
+
 /* The sequence of an unlink: call it after the unlink, once a batch. */
 uint64_t qsbr_advance(qsbr_domain *domain);
+
+/* Deferred advance, for callers with batches of their own: one real advance for
+ * many unlinks.  Call it after each unlink; 0: not yet, keep the memory.  Else
+ * the limit is reached and the result is the goal of everything that was counted
+ * since the last goal.  qsbr_advance_now is the same without a limit, 0 if nothing
+ * was counted.  (There is no goal before the advance: see "never added" above.) */
+typedef struct {
+    uint32_t blocks, max_blocks;
+    size_t bytes, max_bytes;
+} qsbr_deferred;
+
+/* Measured: a heavy barrier beside running threads costs about 10 us; shared by
+ * 127 blocks it disappears behind their allocation. */
+#define QSBR_DEFER_BLOCKS 127
+/* So that many middling blocks do not add up to much. */
+#define QSBR_DEFER_BYTES ((size_t)1 << 20)
+#define QSBR_DEFERRED                                                                              \
+    {                                                                                              \
+        .max_blocks = QSBR_DEFER_BLOCKS, .max_bytes = QSBR_DEFER_BYTES                             \
+    }
+
+uint64_t qsbr_advance_deferred(qsbr_domain *domain, qsbr_deferred *deferred, size_t bytes);
+uint64_t qsbr_advance_now(qsbr_domain *domain, qsbr_deferred *deferred);
 
 /* Whether nobody can still read what was unlinked before advance() returned
  * `goal`.  goal_reached looks at the cache only; poll scans the records, with
@@ -257,6 +313,24 @@ qsbr_exit(qsbr_record *rec)
 #else
     qc_store_release(&rec->seq, QSBR_OFFLINE);
 #endif
+}
+
+/* ---- attached threads ---- */
+
+/* For readers that hold pointers most of the time: from attach to detach is one
+ * long section, in which qsbr_quiescent_state says "I hold nothing now".  Sections
+ * nest inside and cost no barrier.  False: shutting down, stay away. */
+bool qsbr_attach(qsbr_record *rec);
+void qsbr_detach(qsbr_record *rec);
+
+static inline void
+qsbr_quiescent_state(qsbr_record *rec)
+{
+    qc_assert(rec->nesting == 1);
+    /* As an exit and an enter; the offline moment between them is nobody's loss
+     * and keeps one argument for both. */
+    qsbr_exit(rec);
+    qsbr_enter(rec);
 }
 
 #endif

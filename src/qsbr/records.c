@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-qsbr_domain qsbr_process = {.wr_seq = QSBR_START, .rd_seq = QSBR_START, .id = 1, .refs = 1};
+qsbr_domain qsbr_process = {
+    .wr_seq = QSBR_START, .rd_seq = QSBR_START, .fenced = QSBR_START, .id = 1, .refs = 1};
 QSBR_TLS qsbr_record *qsbr_self;
 uint64_t qsbr_fork_generation = 0;
 static qc_lock mend_lock; /* new in each child of a fork */
@@ -115,6 +116,7 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         rec->tenure += old == NULL;
         rec->nesting = 0;
         rec->look_in = QSBR_LOOK_EVERY;
+        qc_store_relaxed(&rec->state, domain->shutting_down ? QSBR_SHUTTING_DOWN : QSBR_DETACHED);
         qc_store_release(&rec->registered, 1u);
         qc_add_acq_rel(&domain->registered, 1u);
     }
@@ -200,6 +202,62 @@ thread_end(void *records)
     qsbr_self = NULL;
 }
 
+/* ---- attached, detached, shutting down (Q7) ---- */
+
+bool
+qsbr_attach(qsbr_record *rec)
+{
+    uint32_t state = QSBR_DETACHED;
+    qc_assert(!qsbr_in_section(rec));
+    if (!qc_cas_acq_rel(&rec->state, &state, QSBR_ATTACHED))
+        return false;
+    qsbr_enter(rec);
+    return true;
+}
+
+void
+qsbr_detach(qsbr_record *rec)
+{
+    uint32_t state = QSBR_ATTACHED;
+    qc_assert(rec->nesting == 1);
+    qsbr_exit(rec);
+    (void)qc_cas_acq_rel(&rec->state, &state, QSBR_DETACHED); /* or shutting down by now */
+}
+
+/* The state of all records that exist, but `mine`, and what new ones begin with. */
+static void
+set_state(qsbr_domain *domain, qsbr_record *mine, bool shutting_down)
+{
+    qc_lock_acquire(&domain->lock); /* against records that register just now */
+    domain->shutting_down = shutting_down;
+    for (struct qsbr_chunk *c = qc_load_relaxed(&domain->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
+            qsbr_record *rec = &c->records[i];
+            if (rec == mine)
+                continue;
+            uint32_t was = QSBR_SHUTTING_DOWN;
+            if (shutting_down)
+                /* release: partner is the load in qsbr_state_of. */
+                qc_store_release(&rec->state, QSBR_SHUTTING_DOWN);
+            else
+                (void)qc_cas_acq_rel(&rec->state, &was, QSBR_DETACHED);
+        }
+    }
+    qc_lock_release(&domain->lock);
+}
+
+void
+qsbr_shut_down(qsbr_domain *domain, qsbr_record *mine)
+{
+    set_state(domain, mine, true);
+}
+
+void
+qsbr_start_again(qsbr_domain *domain)
+{
+    set_state(domain, NULL, false);
+}
+
 /* ---- domains and fork ---- */
 
 qsbr_domain *
@@ -212,6 +270,7 @@ qsbr_domain_new(void)
     memset(domain, 0, sizeof *domain);
     qc_store_relaxed(&domain->wr_seq, QSBR_START);
     qc_store_relaxed(&domain->rd_seq, QSBR_START);
+    qc_store_relaxed(&domain->fenced, QSBR_START);
     qc_store_relaxed(&domain->refs, 1u);
     domain->id = qc_add_relaxed(&next_domain_id, 1u);
     qc_lock_init(&domain->lock);
@@ -271,8 +330,12 @@ after_fork_in_child(void)
         qsbr_record *mine = find_any(d);
         forget_others(d, mine);
         uint32_t registered = mine != NULL && qc_load_relaxed(&mine->registered);
-        if (mine != NULL)
+        if (mine != NULL) {
             qc_store_relaxed(&mine->refs, registered + 1u);
+            if (!qsbr_in_section(mine))
+                qc_store_relaxed(&mine->state, QSBR_DETACHED);
+        }
+        d->shutting_down = false; /* the process that was is another */
         qc_store_relaxed(&d->registered, registered);
     }
 }
