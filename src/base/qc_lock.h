@@ -1,4 +1,4 @@
-/* A plain mutex of four bytes.
+/* A plain mutex of four bytes, which knows when its holder was left behind by a fork.
  *
  * Why not PyMutex: it hands ownership over to a waiter that waits detached,
  * and an owner that has yet to attach hangs at finalization and at fork.
@@ -6,9 +6,29 @@
  * does.  The holder never detaches, runs no Python code and never blocks on
  * anything but a grace period, so a waiter may wait attached.
  *
- * Linux: 0 free, 1 held, 2 held and somebody may sleep in futex(2)
- * (U. Drepper, "Futexes are tricky", mutex 2).  macOS: os_unfair_lock.
- * Elsewhere: spin and yield.
+ *   state    0                   free
+ *            generation << 2 | 1 held
+ *            generation << 2 | 2 held, and somebody may sleep in futex(2)
+ *                                (U. Drepper, "Futexes are tricky", mutex 2)
+ *
+ * Q10  The child of a fork has one thread.  A lock that another one held is held by
+ *      nobody there, and what it protects may be half done.  The generation is the
+ *      number of forks that this process comes from: in the child a held lock with
+ *      an older one is an orphan.  Who wants it finds that out when it would have to
+ *      wait, takes it over by the exchange with which it would have announced itself
+ *      (so one thread does), and is told: QC_LOCK_ORPHANED.  It puts right what the
+ *      lock protects, or says that it has not (qc_lock_release_as): the next holder
+ *      is told again.  Nobody waits for a thread that is gone.
+ *
+ *      What a thread had stored before the fork, the child has, and nothing of what
+ *      came later: fork stops a thread's stores at one point (a store to a page that
+ *      is copied already waits for the end of the fork).  So an orphan's data are as
+ *      the orphan's holder had them at one place in its program, and what another
+ *      thread had seen of them is among it.
+ *
+ * macOS: os_unfair_lock, which knows its holder by a number that means nothing in a
+ * child.  Each lock has the generation that it was last used in; the first use in a
+ * child makes a lock that cannot be had new.  Elsewhere: spin and yield.
  */
 #ifndef QC_LOCK_H
 #define QC_LOCK_H
@@ -20,16 +40,40 @@
 #include <os/lock.h>
 #endif
 
+/* How many forks this process comes from.  Written by qc_fork_happened only, while
+ * there is one thread. */
+extern QC_HIDDEN uint32_t qc_fork_generation;
+
+/* In the child, first of all: pthread_atfork's handler. */
+void qc_fork_happened(void);
+
+typedef enum {
+    QC_LOCK_TAKEN,
+    QC_LOCK_ORPHANED, /* taken; what it protects may be half done */
+} qc_lock_found;
+
 typedef struct {
 #if defined(__APPLE__)
     os_unfair_lock os;
-    _Atomic uint32_t state; /* (the lock) for qc_lock_is_held only */
+    _Atomic uint32_t state;      /* (the lock) held or not, for those who only look */
+    _Atomic uint32_t generation; /* that `os` is from */
+    _Atomic uint32_t half_done;  /* (the lock) */
 #else
     _Atomic uint32_t state;
 #endif
 } qc_lock;
 
-void qc_lock_wait(qc_lock *lock);
+#define QC_LOCK_HELD 1u
+#define QC_LOCK_AWAITED 2u
+
+QC_INLINE uint32_t
+qc_lock_state(uint32_t generation, uint32_t how)
+{
+    return generation << 2 | how;
+}
+
+/* What qc_lock_acquire and _release do when it is not a matter of one CAS. */
+qc_lock_found qc_lock_wait(qc_lock *lock);
 void qc_lock_wake(qc_lock *lock);
 
 static inline void
@@ -37,23 +81,32 @@ qc_lock_init(qc_lock *lock)
 {
 #if defined(__APPLE__)
     lock->os = OS_UNFAIR_LOCK_INIT;
+    qc_store_relaxed(&lock->generation, qc_fork_generation);
+    qc_store_relaxed(&lock->half_done, 0u);
 #endif
     qc_store_relaxed(&lock->state, 0u);
 }
 
-QC_INLINE void
+/* Who protects nothing that can be half done may ignore the answer. */
+QC_INLINE qc_lock_found
 qc_lock_acquire(qc_lock *lock)
 {
     qc_yield("lock");
 #if defined(__APPLE__)
+    /* acquire: partner is the release in qc_lock_wait; `os` is new. */
+    if (qc_unlikely(qc_load_acquire(&lock->generation) != qc_fork_generation))
+        return qc_lock_wait(lock);
     os_unfair_lock_lock(&lock->os);
-    qc_store_release(&lock->state, 1u);
+    qc_store_release(&lock->state, QC_LOCK_HELD);
+    return qc_load_relaxed(&lock->half_done) ? QC_LOCK_ORPHANED : QC_LOCK_TAKEN;
 #else
     uint32_t unheld = 0;
     /* acquire: partner is the release in qc_lock_release; what the last holder
      * wrote is seen by this one. */
-    if (qc_unlikely(!qc_cas_acq_rel(&lock->state, &unheld, 1u)))
-        qc_lock_wait(lock);
+    if (qc_likely(
+            qc_cas_acq_rel(&lock->state, &unheld, qc_lock_state(qc_fork_generation, QC_LOCK_HELD))))
+        return QC_LOCK_TAKEN;
+    return qc_lock_wait(lock);
 #endif
 }
 
@@ -61,20 +114,54 @@ QC_INLINE void
 qc_lock_release(qc_lock *lock)
 {
 #if defined(__APPLE__)
+    qc_store_relaxed(&lock->half_done, 0u);
     qc_store_release(&lock->state, 0u);
     os_unfair_lock_unlock(&lock->os);
 #else
-    if (qc_unlikely(qc_exchange_acq_rel(&lock->state, 0u) == 2u))
+    if (qc_unlikely((qc_exchange_acq_rel(&lock->state, 0u) & QC_LOCK_AWAITED) != 0))
         qc_lock_wake(lock);
 #endif
 }
 
-/* Whether somebody holds it.  acquire: partner is qc_lock_release; a caller
- * that finds it free sees all that finished holders wrote (K4: len). */
+/* By who has put nothing right: the lock is as it was found, and if that was
+ * QC_LOCK_ORPHANED the next holder is told so. */
+static inline void
+qc_lock_release_as(qc_lock *lock, qc_lock_found found)
+{
+    if (qc_likely(found == QC_LOCK_TAKEN)) {
+        qc_lock_release(lock);
+        return;
+    }
+#if defined(__APPLE__)
+    qc_store_relaxed(&lock->half_done, 1u);
+    qc_store_release(&lock->state, 0u);
+    os_unfair_lock_unlock(&lock->os);
+#else
+    uint32_t orphan = qc_lock_state(qc_fork_generation - 1, QC_LOCK_HELD);
+    if ((qc_exchange_acq_rel(&lock->state, orphan) & QC_LOCK_AWAITED) != 0)
+        qc_lock_wake(lock);
+#endif
+}
+
+/* Whether somebody holds it, an orphan's holder included.  acquire: partner is
+ * qc_lock_release; a caller that finds it free sees all that finished holders wrote
+ * (K4: len). */
 QC_INLINE bool
 qc_lock_is_held(qc_lock *lock)
 {
+#if defined(__APPLE__)
+    return qc_load_acquire(&lock->state) != 0 || qc_load_acquire(&lock->half_done) != 0;
+#else
     return qc_load_acquire(&lock->state) != 0;
+#endif
+}
+
+/* For those who do without the lock as long as nothing is half done: true if the
+ * holder may be gone.  (May: who releases it as it was found has it for a moment.) */
+QC_INLINE bool
+qc_lock_may_be_orphaned(qc_lock *lock)
+{
+    return qc_unlikely(qc_fork_generation != 0) && qc_lock_is_held(lock);
 }
 
 #endif

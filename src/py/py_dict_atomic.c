@@ -160,13 +160,15 @@ typedef struct {
     PyObject_HEAD
     PyThread_type_lock over_lock; /* held by the creator until it is over */
     unsigned long thread;
-    uint64_t generation; /* of the fork it was made after */
+    qsbr_record *rec; /* that thread's */
+    uint64_t tenure;  /* and no other thread's that gets the record later */
     _Atomic uint32_t over;
 } creator_object;
 
 /* A thread that waits for a creator; on that thread's stack. */
 struct creation_wait {
     unsigned long thread;
+    uint32_t generation; /* of forks: those of another one are of threads that are gone */
     creator_object *for_creator;
     struct creation_wait *next, *prev;
 };
@@ -188,7 +190,8 @@ creator_new(qc_state *state)
     if (c == NULL)
         return NULL;
     c->thread = PyThread_get_thread_ident();
-    c->generation = qsbr_fork_generation;
+    c->rec = qsbr_self; /* there is one: the key was looked up */
+    c->tenure = qc_load_relaxed(&c->rec->tenure);
     qc_store_relaxed(&c->over, 0u);
     c->over_lock = PyThread_allocate_lock();
     if (c->over_lock == NULL) {
@@ -209,11 +212,25 @@ creator_finish(creator_object *c)
     PyThread_release_lock(c->over_lock);
 }
 
-/* Done, or of a thread that a fork left behind. */
+/* Done, or of a thread that a fork left behind: its record is nobody's (Q5), or has
+ * gone to another thread.  A factory may fork itself: that creator is not gone. */
 static bool
 creator_is_over(creator_object *c)
 {
-    return qc_load_acquire(&c->over) != 0 || c->generation != qsbr_fork_generation;
+    return qc_load_acquire(&c->over) != 0 || qc_load_relaxed(&c->rec->refs) == 0 ||
+           qc_load_relaxed(&c->rec->tenure) != c->tenure;
+}
+
+/* The threads that wait.  Those of another generation are gone, with the stacks that
+ * their entries are on. */
+static void
+waits_lock(qc_state *state)
+{
+    qc_lock_acquire(&state->waits_lock);
+    if (qc_unlikely(state->waits_generation != qc_fork_generation)) {
+        state->waits = NULL;
+        state->waits_generation = qc_fork_generation;
+    }
 }
 
 /* Notes that this thread waits for `c`, unless that would close a ring of
@@ -221,14 +238,10 @@ creator_is_over(creator_object *c)
 static bool
 wait_begin(qc_state *state, struct creation_wait *w, creator_object *c)
 {
-    if (qsbr_must_mend(&state->waits_mended)) {
-        state->waits = NULL; /* of threads that a fork left behind */
-        qc_lock_init(&state->waits_lock);
-        qsbr_mended(&state->waits_mended);
-    }
-    *w = (struct creation_wait){.thread = PyThread_get_thread_ident(), .for_creator = c};
+    *w = (struct creation_wait){
+        .thread = PyThread_get_thread_ident(), .generation = qc_fork_generation, .for_creator = c};
     bool ring = false;
-    qc_lock_acquire(&state->waits_lock);
+    waits_lock(state);
     /* Nobody closes a ring, so following the chain ends. */
     for (creator_object *next = c; next != NULL && !ring;) {
         ring = next->thread == w->thread;
@@ -250,13 +263,15 @@ wait_begin(qc_state *state, struct creation_wait *w, creator_object *c)
 static void
 wait_end(qc_state *state, struct creation_wait *w)
 {
-    qc_lock_acquire(&state->waits_lock);
-    if (w->next != NULL)
-        w->next->prev = w->prev;
-    if (w->prev != NULL)
-        w->prev->next = w->next;
-    else
-        state->waits = w->next;
+    waits_lock(state);
+    if (w->generation == qc_fork_generation) { /* a signal's handler may have forked */
+        if (w->next != NULL)
+            w->next->prev = w->prev;
+        if (w->prev != NULL)
+            w->prev->next = w->next;
+        else
+            state->waits = w->next;
+    }
     qc_lock_release(&state->waits_lock);
 }
 

@@ -18,12 +18,13 @@ void
 numbers_keep(retire_local *local)
 {
     numbers *n = local->kept_above;
-    if (n != NULL && n->tenure != local->rec->tenure) {
+    uint64_t tenure = qc_load_relaxed(&local->rec->tenure);
+    if (n != NULL && n->tenure != tenure) {
         numbers_drop(local);
         n = NULL;
     }
     if (n == NULL && QC_NUMBERS_BY_VALUE && (n = malloc(sizeof *n)) != NULL) {
-        n->tenure = local->rec->tenure;
+        n->tenure = tenure;
         for (size_t i = 0; i < NUMBERS_KEPT; i++) {
             n->kept[i].value = (int64_t)(i ^ 1); /* of another residue: never found */
             n->kept[i].object = NULL;

@@ -82,7 +82,6 @@ threads_init_state(qc_state *state)
     }
     state->queue_id = state->queue->id;
     qc_lock_init(&state->waits_lock);
-    qc_store_relaxed(&state->waits_mended, qsbr_fork_generation);
     /* Pending calls run in the main interpreter, whoever asks. */
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
         state->queue->ask = ask_main_thread;

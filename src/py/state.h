@@ -20,9 +20,9 @@ typedef struct qc_state {
     PyTypeObject *list_type;
     PyTypeObject *list_iter_type;
     PyTypeObject *creator_type;
-    qc_lock waits_lock;            /* of who waits for whom in get_or_create (K10) */
-    struct creation_wait *waits;   /* (waits_lock) */
-    _Atomic uint64_t waits_mended; /* the fork generation that `waits` is from */
+    qc_lock waits_lock;          /* of who waits for whom in get_or_create (K10) */
+    struct creation_wait *waits; /* (waits_lock) */
+    uint32_t waits_generation;   /* (waits_lock) the fork generation that they are of */
 } qc_state;
 
 extern struct PyModuleDef qc_module;

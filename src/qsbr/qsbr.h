@@ -114,7 +114,7 @@ struct qsbr_record {
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
     _Atomic uint32_t registered;                  /* (registry lock to write) */
     _Atomic uint32_t state;   /* Q7: a qsbr_state; owner and finalizing thread, by CAS */
-    uint64_t tenure;          /* how many threads had it so far */
+    _Atomic uint64_t tenure;  /* how many threads had it so far */
     qsbr_record *free_next;   /* (registry lock) */
     qsbr_record *thread_next; /* (owner) the thread's other domains */
 };
@@ -152,15 +152,6 @@ struct qsbr_domain {
 #define QSBR_TLS _Thread_local
 #endif
 extern qsbr_domain qsbr_process;
-/* Raised in the child of each fork, when one thread is left: what was noted under
- * another generation may belong to threads that are gone. */
-extern uint64_t qsbr_fork_generation;
-
-/* For what has a lock that a thread which is gone may have held: `generation` is
- * that of its last mending.  In the child of a fork, true for one caller at a
- * time: mend it, then call qsbr_mended. */
-bool qsbr_must_mend(_Atomic uint64_t *generation);
-void qsbr_mended(_Atomic uint64_t *generation);
 extern QSBR_TLS qsbr_record *qsbr_self;
 
 /* Once a process, before anything else here; false: no TLS key to be had. */

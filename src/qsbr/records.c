@@ -10,8 +10,6 @@
 qsbr_domain qsbr_process = {
     .wr_seq = QSBR_START, .rd_seq = QSBR_START, .fenced = QSBR_START, .id = 1, .refs = 1};
 QSBR_TLS qsbr_record *qsbr_self;
-uint64_t qsbr_fork_generation = 0;
-static qc_lock mend_lock; /* new in each child of a fork */
 
 static _Thread_local qsbr_record *thread_records; /* of all domains */
 static pthread_key_t thread_key;                  /* its destructor ends the thread's records */
@@ -113,7 +111,8 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         if (old == NULL)
             qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
-        rec->tenure += old == NULL;
+        if (old == NULL)
+            qc_add_relaxed(&rec->tenure, 1u);
         rec->nesting = 0;
         rec->look_in = QSBR_LOOK_EVERY;
         qc_store_relaxed(&rec->state, domain->shutting_down ? QSBR_SHUTTING_DOWN : QSBR_DETACHED);
@@ -321,8 +320,7 @@ forget_others(qsbr_domain *d, qsbr_record *mine)
 static void
 after_fork_in_child(void)
 {
-    qsbr_fork_generation++;
-    qc_lock_init(&mend_lock);
+    qc_fork_happened();
     qc_lock_init(&list_lock);
     for (qsbr_domain *d = all_domains, *prev = NULL; d != NULL; prev = d, d = d->all_next) {
         d->all_prev = prev; /* the fork may have come between two links */
@@ -341,29 +339,8 @@ after_fork_in_child(void)
 }
 
 bool
-qsbr_must_mend(_Atomic uint64_t *generation)
-{
-    if (qc_likely(qc_load_acquire(generation) == qsbr_fork_generation))
-        return false;
-    qc_lock_acquire(&mend_lock);
-    if (qc_load_relaxed(generation) != qsbr_fork_generation)
-        return true;
-    qc_lock_release(&mend_lock);
-    return false;
-}
-
-void
-qsbr_mended(_Atomic uint64_t *generation)
-{
-    /* release: partner is the acquire load in qsbr_must_mend. */
-    qc_store_release(generation, qsbr_fork_generation);
-    qc_lock_release(&mend_lock);
-}
-
-bool
 qsbr_init(void)
 {
-    qc_lock_init(&mend_lock);
     qc_lock_init(&list_lock);
     qc_lock_init(&qsbr_process.lock);
     return pthread_key_create(&thread_key, thread_end) == 0 &&

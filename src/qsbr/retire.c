@@ -41,7 +41,6 @@ retire_queue_new(qsbr_domain *domain)
         return NULL;
     queue->domain = domain;
     queue->id = qc_add_relaxed(&next_queue_id, 1u);
-    qc_store_relaxed(&queue->mended, qsbr_fork_generation);
     qc_lock_init(&queue->lock);
     return queue;
 }
@@ -108,10 +107,7 @@ retire_local *
 retire_local_get(retire_queue *queue, qsbr_record *rec)
 {
     retire_local *l;
-    if (qsbr_must_mend(&queue->mended)) {
-        qc_lock_init(&queue->lock);
-        qsbr_mended(&queue->mended);
-    }
+    /* An orphan (Q10) is taken as any: the list grows by one store. */
     qc_lock_acquire(&queue->lock);
     for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
         if (l->rec == rec)
@@ -124,10 +120,11 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
         qc_store_release(&queue->locals, l);
     }
     qc_lock_release(&queue->lock);
-    if (l != NULL && l->tenure != rec->tenure) {
+    uint64_t tenure = qc_load_relaxed(&rec->tenure);
+    if (l != NULL && l->tenure != tenure) {
         /* What the thread before was in the middle of is not going on: a fork may
          * have left it behind.  What it had unlinked by then is in its batch. */
-        l->tenure = rec->tenure;
+        l->tenure = tenure;
         l->processing = l->tell = false;
         if (l->taken != NULL)
             close_batch(l, l->taken);

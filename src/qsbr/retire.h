@@ -78,7 +78,6 @@ struct retire_queue {
     void (*ask)(void *); /* asks the main thread for a safe point; may be NULL */
     void *ask_arg;
     _Atomic(retire_local *) locals; /* grows under `lock`; freed with the queue */
-    _Atomic uint64_t mended;        /* the fork generation that `lock` is from */
     qc_lock lock;
     /* Closed and not yet run: */
     _Atomic uint64_t bytes, items, bytes_peak;

@@ -353,14 +353,22 @@ barrier_heavy(void)
     return true;
 }
 
+uint32_t qc_fork_generation; /* nobody forks here */
+
 void
+qc_fork_happened(void)
+{
+}
+
+qc_lock_found
 qc_lock_wait(qc_lock *lock)
 {
     uint32_t unheld = 0;
-    while (!qc_cas_acq_rel(&lock->state, &unheld, 1u)) {
+    while (!qc_cas_acq_rel(&lock->state, &unheld, QC_LOCK_HELD)) {
         unheld = 0;
         go_to(another(false));
     }
+    return QC_LOCK_TAKEN;
 }
 
 void
