@@ -107,7 +107,7 @@ threads_fini_state(qc_state *state)
             threads_cached = (threads_cache){0};
             for (retire_local *l = qc_load_acquire(&state->queue->locals); l != NULL; l = l->next)
                 numbers_drop(l);
-            retire_queue_free(state->queue);
+            retire_queue_unref(state->queue);
         }
         state->queue = NULL;
     }

@@ -1,30 +1,22 @@
 #define _GNU_SOURCE
-#include "qsbr/retire.h"
+#include "qsbr/batch.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-typedef struct {
-    retire_fn fn;
-    uint64_t arg;
-} retire_item;
-
-/* Read and written by whoever has taken it, and nobody else. */
-struct retire_batch {
-    retire_batch *next;
-    uint64_t goal; /* 0 while open */
-    size_t bytes;
-    uint32_t n;     /* items put in */
-    uint32_t first; /* items run */
-    uint32_t blocks;
-    retire_item items[RETIRE_BATCH_ITEMS];
+retire_limits retire_limit = {
+    .batch_blocks = RETIRE_MAX_BLOCKS,
+    .batch_bytes = RETIRE_MAX_BYTES,
+    .queue_bytes = RETIRE_QUEUE_BYTES,
+    .hard_bytes = RETIRE_HARD_BYTES,
+    .quiet_ns = RETIRE_QUIET_NS,
+    .wait_ns = RETIRE_WAIT_NS,
 };
-
 static _Atomic uint64_t next_queue_id = 1;
 
-static uint64_t
-now_ns(void)
+uint64_t
+retire_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -36,11 +28,15 @@ now_ns(void)
 retire_queue *
 retire_queue_new(qsbr_domain *domain)
 {
-    retire_queue *queue = calloc(1, sizeof *queue);
-    if (queue == NULL)
+    void *memory;
+    if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(retire_queue)) != 0)
         return NULL;
+    retire_queue *queue = memory;
+    memset(queue, 0, sizeof *queue);
+    qc_store_relaxed(&queue->refs, 1u);
     queue->domain = domain;
     queue->id = qc_add_relaxed(&next_queue_id, 1u);
+    qc_store_relaxed(&queue->generation, qc_fork_generation);
     qc_lock_init(&queue->lock);
     return queue;
 }
@@ -55,8 +51,16 @@ retire_queue_is_empty(retire_queue *queue)
 }
 
 void
-retire_queue_free(retire_queue *queue)
+retire_queue_ref(retire_queue *queue)
 {
+    qc_add_relaxed(&queue->refs, 1u);
+}
+
+void
+retire_queue_unref(retire_queue *queue)
+{
+    if (qc_sub_acq_rel(&queue->refs, 1u) != 1)
+        return;
     qc_assert(retire_queue_is_empty(queue));
     for (retire_local *l = qc_load_acquire(&queue->locals), *next; l != NULL; l = next) {
         next = l->next;
@@ -70,9 +74,8 @@ retire_queue_free(retire_queue *queue)
 
 /* ---- retiring ---- */
 
-/* Makes a batch that only the caller has one of `local`'s closed ones. */
-static void
-push_closed(retire_local *local, retire_batch *batch)
+void
+retire_push_closed(retire_local *local, retire_batch *batch)
 {
     retire_batch *head = qc_load_relaxed(&local->closed);
     do
@@ -81,33 +84,130 @@ push_closed(retire_local *local, retire_batch *batch)
     while (!qc_cas_acq_rel(&local->closed, &head, batch));
 }
 
+static void
+raise_to(_Atomic uint64_t *most, uint64_t value)
+{
+    uint64_t known = qc_load_relaxed(most);
+    while (value > known && !qc_cas_relaxed(most, &known, value))
+        ;
+}
+
+/* T7.  Threads may overtake each other here: a flag that is left up wrongly is taken
+ * down by the writer that finds it, one left down is put up with the next batch. */
+static void
+weigh(retire_queue *queue, uint64_t bytes)
+{
+    uint64_t limit = retire_limit.hard_bytes + 2 * qc_load_relaxed(&queue->largest);
+    if (bytes <= limit && qc_load_relaxed(&queue->allowed) != 0)
+        qc_store_relaxed(&queue->allowed, 0u);
+    uint32_t over = bytes > limit + 2 * qc_load_relaxed(&queue->allowed);
+    if (qc_load_relaxed(&queue->over) != over)
+        qc_store_relaxed(&queue->over, over);
+}
+
+void
+retire_weigh(retire_queue *queue)
+{
+    weigh(queue, qc_load_relaxed(&queue->bytes));
+}
+
+void
+retire_count(retire_queue *queue, retire_batch *batch, bool held)
+{
+    uint64_t bytes, n = batch->n - batch->first;
+    batch->counted = held;
+    if (held) {
+        bytes = qc_add_relaxed(&queue->bytes, batch->bytes) + batch->bytes;
+        qc_add_relaxed(&queue->items, n);
+        raise_to(&queue->bytes_peak, bytes);
+        raise_to(&queue->largest, batch->largest);
+    }
+    else {
+        bytes = qc_sub_relaxed(&queue->bytes, batch->bytes) - batch->bytes;
+        qc_sub_relaxed(&queue->items, n);
+        if (bytes == 0)
+            qc_store_relaxed(&queue->largest, 0u);
+    }
+    weigh(queue, bytes);
+}
+
 /* Taken, then one advance, then tagged (see the header). */
 static void
-close_batch(retire_local *local, retire_batch *batch)
+tag(retire_queue *queue, retire_batch *batch)
 {
-    retire_queue *queue = local->queue;
 #ifdef QC_BREAK_GOAL_NOT_ADDED
     batch->goal = qc_load_acquire(&queue->domain->wr_seq) + QSBR_STEP;
 #else
     batch->goal = qsbr_advance(queue->domain);
 #endif
-    uint64_t held = qc_add_relaxed(&queue->bytes, batch->bytes) + batch->bytes;
-    qc_add_relaxed(&queue->items, batch->n);
     qc_add_relaxed(&queue->batches, 1u);
-    uint64_t peak = qc_load_relaxed(&queue->bytes_peak);
-    while (held > peak && !qc_cas_relaxed(&queue->bytes_peak, &peak, held))
-        ;
-    push_closed(local, batch);
-    qc_store_relaxed(&local->since, now_ns());
+    retire_count(queue, batch, true);
+}
+
+void
+retire_close(retire_local *local, retire_batch *batch)
+{
+    tag(local->queue, batch);
+    retire_push_closed(local, batch);
+    qc_store_relaxed(&local->since, retire_now_ns());
     qsbr_ask(local->rec);
     local->tell = true;
+}
+
+/* Whether the thread that `local` was for has ended, or was left behind by a fork.
+ * acquire: partner is the release in the registry's unregister; all that the thread
+ * did with its local is seen. */
+static bool
+is_gone(retire_local *local)
+{
+    return qc_load_acquire(&local->rec->registered) == 0 ||
+           qc_load_relaxed(&local->rec->tenure) != local->tenure;
+}
+
+/* What a thread that is gone was in the middle of is not going on.  What it had
+ * unlinked by then is in its batches. */
+static void
+settle(retire_local *local)
+{
+    retire_batch *batch = local->running;
+    local->running = NULL;
+    while (batch != NULL) {
+        retire_batch *next = batch->next;
+        if (!batch->counted)
+            retire_count(local->queue, batch, true);
+        retire_push_closed(local, batch);
+        batch = next;
+    }
+    if (local->taken != NULL) {
+        tag(local->queue, local->taken);
+        retire_push_closed(local, local->taken);
+    }
+    local->taken = NULL;
+    local->processing = local->tell = false;
+}
+
+void
+retire_mend(retire_queue *queue)
+{
+    /* acquire: partner is the release below. */
+    if (qc_likely(qc_load_acquire(&queue->generation) == qc_fork_generation))
+        return;
+    qc_lock_acquire(&queue->lock); /* an orphan is taken as any: the list grows by one store */
+    if (qc_load_relaxed(&queue->generation) != qc_fork_generation) {
+        /* Not those of the thread that forked: it may be in the middle of an item. */
+        for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
+            if (is_gone(l))
+                settle(l);
+        qc_store_release(&queue->generation, qc_fork_generation);
+    }
+    qc_lock_release(&queue->lock);
 }
 
 retire_local *
 retire_local_get(retire_queue *queue, qsbr_record *rec)
 {
     retire_local *l;
-    /* An orphan (Q10) is taken as any: the list grows by one store. */
+    retire_mend(queue);
     qc_lock_acquire(&queue->lock);
     for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
         if (l->rec == rec)
@@ -122,21 +222,16 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
     qc_lock_release(&queue->lock);
     uint64_t tenure = qc_load_relaxed(&rec->tenure);
     if (l != NULL && l->tenure != tenure) {
-        /* What the thread before was in the middle of is not going on: a fork may
-         * have left it behind.  What it had unlinked by then is in its batch. */
+        if (l->tenure != 0)
+            settle(l);
         l->tenure = tenure;
-        l->processing = l->tell = false;
-        if (l->taken != NULL)
-            close_batch(l, l->taken);
-        l->taken = NULL;
     }
     return l;
 }
 
-/* The open batch, out of everybody's reach.  acquire: partner is the release
- * store in reopen. */
-static retire_batch *
-take_open(retire_local *local)
+/* acquire: partner is the release store in reopen. */
+retire_batch *
+retire_take_open(retire_local *local)
 {
     retire_batch *batch = NULL;
     if (qc_load_relaxed(&local->open) != NULL)
@@ -153,9 +248,9 @@ retire_reserve(retire_local *local, unsigned n)
 {
     qc_assert(local->taken == NULL);
     qc_assert(n <= RETIRE_BATCH_ITEMS);
-    retire_batch *batch = take_open(local);
+    retire_batch *batch = retire_take_open(local);
     if (batch != NULL && batch->n + n > RETIRE_BATCH_ITEMS) {
-        close_batch(local, batch);
+        retire_close(local, batch);
         batch = NULL;
     }
     if (batch == NULL) {
@@ -166,7 +261,8 @@ retire_reserve(retire_local *local, unsigned n)
         batch->next = NULL;
         batch->goal = 0;
         batch->n = batch->first = batch->blocks = 0;
-        batch->bytes = 0;
+        batch->bytes = batch->largest = 0;
+        batch->counted = false;
         local->fresh = true;
     }
     local->taken = batch;
@@ -194,6 +290,8 @@ retire_block(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes)
     put(local, fn, arg);
     local->taken->blocks++;
     local->taken->bytes += bytes;
+    if (bytes > local->taken->largest)
+        local->taken->largest = bytes;
 #endif
 }
 
@@ -221,7 +319,7 @@ reopen(retire_local *local, retire_batch *batch)
      * others may have been taken already (they find nothing), but none that is
      * there is ever taken for new for longer than RETIRE_QUIET_NS. */
     if (local->fresh)
-        qc_store_relaxed(&local->since, now_ns());
+        qc_store_relaxed(&local->since, retire_now_ns());
     local->fresh = false;
 }
 
@@ -234,9 +332,9 @@ retire_commit(retire_local *local)
     if (batch->n == 0 && local->spare == NULL) {
         local->spare = batch;
     }
-    else if (batch->blocks >= RETIRE_MAX_BLOCKS || batch->bytes >= RETIRE_MAX_BYTES ||
-             batch->n == RETIRE_BATCH_ITEMS) {
-        close_batch(local, batch);
+    else if (batch->blocks >= retire_limit.batch_blocks ||
+             batch->bytes >= retire_limit.batch_bytes || batch->n == RETIRE_BATCH_ITEMS) {
+        retire_close(local, batch);
     }
     else {
         reopen(local, batch);
@@ -245,167 +343,5 @@ retire_commit(retire_local *local)
         local->tell = false;
         if (local->queue->ask != NULL)
             local->queue->ask(local->queue->ask_arg);
-    }
-}
-
-/* ---- processing ---- */
-
-/* Runs a batch whose goal is reached, oldest item first, and frees it.  An item
- * is taken out before it runs: it may come back here through the containers. */
-static size_t
-run_batch(retire_local *local, retire_batch *batch)
-{
-    retire_queue *queue = local->queue;
-    size_t n = batch->n - batch->first;
-    qc_sub_relaxed(&queue->items, n);
-    qc_sub_relaxed(&queue->bytes, batch->bytes);
-    qc_add_relaxed(&queue->items_run, n);
-    qc_add_relaxed(&queue->bytes_run, batch->bytes);
-    while (batch->first < batch->n) {
-        retire_item item = batch->items[batch->first++];
-        item.fn(item.arg);
-    }
-    if (local->spare == NULL)
-        local->spare = batch;
-    else
-        free(batch);
-    return n;
-}
-
-/* T6: takes the open batch of `other`, and its closed ones, over to `local`. */
-static void
-take_over(retire_local *local, retire_local *other)
-{
-    retire_batch *batch = take_open(other);
-    if (batch != NULL)
-        close_batch(local, batch);
-    if (other == local || qc_load_relaxed(&other->closed) == NULL)
-        return;
-    batch = qc_exchange_acq_rel(&other->closed, NULL);
-    while (batch != NULL) {
-        retire_batch *next = batch->next;
-        push_closed(local, batch);
-        batch = next;
-    }
-}
-
-static void
-take_from_all(retire_local *local, bool quiet_only)
-{
-    retire_queue *queue = local->queue;
-    uint64_t now = now_ns();
-    if (qc_load_relaxed(&queue->bytes) > RETIRE_QUEUE_BYTES)
-        quiet_only = false;
-    /* acquire: partner is the release store in retire_local_get. */
-    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
-        if (!quiet_only || (int64_t)(now - qc_load_relaxed(&l->since)) >= (int64_t)RETIRE_QUIET_NS)
-            take_over(local, l);
-}
-
-/* What the caller does about a goal that is not reached. */
-typedef enum {
-    LEAVE,  /* come back later: a safe point */
-    WAIT,   /* collect() */
-    INSIST, /* at exit: a while, since a record may be online for good */
-} patience;
-
-static void
-wait_for(qsbr_domain *domain, uint64_t goal, patience how)
-{
-    if (how == WAIT) {
-        qsbr_wait(domain, goal);
-        return;
-    }
-    struct timespec step = {.tv_nsec = 100 * 1000};
-    for (int tries = how == INSIST ? 5000 : 1; !qsbr_poll(domain, goal) && --tries > 0;) {
-        if (qc_load_relaxed(&domain->broken) != 0)
-            return; /* it will never be */
-        nanosleep(&step, NULL);
-    }
-}
-
-/* Runs the closed batches of this thread whose goal is reached. */
-static size_t
-run_closed(retire_local *local, patience how)
-{
-    qsbr_domain *domain = local->queue->domain;
-    /* acquire: partner is the release in push_closed. */
-    retire_batch *newest_first = qc_exchange_acq_rel(&local->closed, NULL);
-    if (newest_first == NULL)
-        return 0;
-    uint64_t goal = newest_first->goal;
-    retire_batch *list = NULL; /* oldest first */
-    while (newest_first != NULL) {
-        retire_batch *next = newest_first->next;
-        if (qsbr_before(goal, newest_first->goal))
-            goal = newest_first->goal;
-        newest_first->next = list;
-        list = newest_first;
-        newest_first = next;
-    }
-    wait_for(domain, goal, how);
-
-    size_t n = 0;
-    while (list != NULL) {
-        retire_batch *batch = list;
-        list = batch->next;
-        if (qsbr_goal_reached(domain, batch->goal))
-            n += run_batch(local, batch);
-        else
-            push_closed(local, batch);
-    }
-    return n;
-}
-
-static size_t
-process(retire_local *local, patience how)
-{
-    qc_assert(!qsbr_in_section(local->rec) && local->taken == NULL); /* Q2, T5 */
-    if (local->processing)
-        return 0;
-    local->processing = true;
-    take_from_all(local, how == LEAVE);
-    local->tell = false;
-    /* Before the items run: one that closes a batch asks again. */
-    local->rec->look_in = QSBR_LOOK_EVERY;
-    size_t n = run_closed(local, how);
-    /* Not yet reached: a reader is off the CPU.  Come back soon, but not at
-     * every operation, since a look costs a heavy barrier. */
-    if (qc_load_relaxed(&local->closed) != NULL && local->rec->look_in > QSBR_LOOK_EVERY / 8)
-        local->rec->look_in = QSBR_LOOK_EVERY / 8;
-    local->processing = false;
-    return n;
-}
-
-size_t
-retire_process(retire_local *local)
-{
-    return process(local, LEAVE);
-}
-
-size_t
-retire_collect(retire_local *local)
-{
-    return process(local, WAIT);
-}
-
-size_t
-retire_drain(retire_local *local)
-{
-    size_t n = 0, more;
-    /* What runs may retire more; a chain of finalizers that never ends is cut. */
-    for (int i = 0; i < 100 && (more = process(local, INSIST)) != 0; i++)
-        n += more;
-    return n;
-}
-
-void
-retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
-{
-    *bytes = qc_load_relaxed(&queue->bytes);
-    *items = qc_load_relaxed(&queue->items);
-    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
-        *bytes += qc_load_relaxed(&l->open_bytes);
-        *items += qc_load_relaxed(&l->open_items);
     }
 }

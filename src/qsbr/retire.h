@@ -30,25 +30,52 @@
  *      it runs it.
  *  T6  Batches, open or closed, are taken by an exchange, by their owner too.
  *      Whoever takes an open one advances and tags it.  So the local of a thread
- *      that ended, or went quiet for RETIRE_QUIET_NS, is emptied by others.
+ *      that ended, or went quiet for RETIRE_QUIET_NS, is emptied by others; and
+ *      all are when the queue holds more than RETIRE_QUEUE_BYTES.
+ *  T7  What is held stays below RETIRE_HARD_BYTES and twice the largest block: a
+ *      writer asks retire_must_wait before it changes anything, and then calls
+ *      retire_make_room until there is some.  It waits without locks and without
+ *      the GIL, so the waiting is the caller's; after RETIRE_WAIT_NS it calls
+ *      retire_go_on, and what is held then is allowed until it has been freed.
  *  T8  retire_drain at the interpreter's exit runs all that can be run.
+ *  T9  The counters are atomics, read at any time.
+ *  Q7  The queue is freed by its last reference: the interpreter's and those of
+ *      threads that are detached inside retire_local_get.
+ *  Q10 In the child of a fork, batches that a thread which is gone had reserved or
+ *      was running are closed ones again, without the items that had run.  (A raw
+ *      fork between two instructions that move a list may leak that list.)
  */
 #ifndef QSBR_RETIRE_H
 #define QSBR_RETIRE_H
 
 #include "qsbr/qsbr.h"
 
-/* Measured: a heavy barrier beside running threads costs about 10 us; shared by
- * 127 blocks it disappears behind their allocation. */
-#define RETIRE_MAX_BLOCKS 127
-/* So that many middling blocks do not add up to much. */
-#define RETIRE_MAX_BYTES ((size_t)1 << 20)
+/* T3: see qsbr.h for what was measured. */
+#define RETIRE_MAX_BLOCKS QSBR_DEFER_BLOCKS
+#define RETIRE_MAX_BYTES QSBR_DEFER_BYTES
 /* References are 16 bytes here and their objects small: 10 ns of barrier each. */
 #define RETIRE_BATCH_ITEMS 1020
-/* A batch that nobody adds to for this long is anybody's. */
+/* A batch that nobody adds to for this long is anybody's: longer than a thread
+ * waits for the CPU, shorter than a user notices. */
 #define RETIRE_QUIET_NS ((uint64_t)50 * 1000 * 1000)
-/* Safe points also take what others left when the queue holds more than this. */
+/* Safe points also take what others left when the queue holds more than this: some
+ * threads' worth of full batches. */
 #define RETIRE_QUEUE_BYTES ((size_t)8 << 20)
+/* T7, beside twice the largest block: a writer that outruns its readers stops here.
+ * Low, since readers are out of their sections after a microsecond and the wait
+ * is over then; high enough that some threads can close batches together. */
+#define RETIRE_HARD_BYTES ((size_t)4 << 20)
+/* Nobody keeps a reader off the CPU for longer but a debugger. */
+#define RETIRE_WAIT_NS ((uint64_t)1000 * 1000 * 1000)
+
+/* The same, as they are in this process: written before the first queue is made,
+ * if at all, and only read afterwards. */
+typedef struct {
+    uint32_t batch_blocks;
+    size_t batch_bytes, queue_bytes, hard_bytes;
+    uint64_t quiet_ns, wait_ns;
+} retire_limits;
+extern retire_limits retire_limit;
 
 typedef void (*retire_fn)(uint64_t arg);
 typedef struct retire_queue retire_queue;
@@ -61,6 +88,7 @@ struct retire_local {
     _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
     _Atomic uint64_t open_bytes, open_items; /* what `open` holds */
     retire_batch *taken;                     /* (owner) between reserve and commit */
+    retire_batch *running;                   /* (owner) goals reached; the first one's items run */
     retire_batch *spare;                     /* (owner) an empty batch for the next reserve */
     qsbr_record *rec;                        /* the thread is whoever has this record now */
     uint64_t tenure;                         /* of that record, when `processing` was set */
@@ -78,16 +106,23 @@ struct retire_queue {
     void (*ask)(void *); /* asks the main thread for a safe point; may be NULL */
     void *ask_arg;
     _Atomic(retire_local *) locals; /* grows under `lock`; freed with the queue */
-    qc_lock lock;
+    _Atomic uint32_t generation;    /* (lock) of the fork that Q10 has been done for */
+    _Atomic uint32_t over;          /* T7: a writer that comes now has to wait */
+    _Atomic uint32_t refs;          /* Q7 */
     /* Closed and not yet run: */
-    _Atomic uint64_t bytes, items, bytes_peak;
+    _Alignas(QC_LINE_PAIR) _Atomic uint64_t bytes, items, bytes_peak;
+    _Atomic uint64_t largest; /* block since the queue was last empty */
+    _Atomic uint64_t allowed; /* T7: held when a writer last went on */
     _Atomic uint64_t items_run, bytes_run, batches;
+    _Atomic uint64_t waits, waits_in_vain; /* (the layer above counts) T7 */
+    qc_lock lock;
 };
 
-/* NULL: no memory.  The queue must be empty, and no thread use it, when it is
- * freed. */
+/* NULL: no memory.  The queue must be empty, and used by no thread but inside
+ * retire_local_get, when the creator's reference is dropped. */
 retire_queue *retire_queue_new(qsbr_domain *domain);
-void retire_queue_free(retire_queue *queue);
+void retire_queue_ref(retire_queue *queue);
+void retire_queue_unref(retire_queue *queue);
 bool retire_queue_is_empty(retire_queue *queue);
 
 /* The local of the thread that has `rec`: a thread that got a recycled record
@@ -103,6 +138,19 @@ bool retire_reserve(retire_local *local, unsigned n);
 void retire_block(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes);
 void retire_ref(retire_local *local, retire_fn fn, uint64_t arg);
 void retire_commit(retire_local *local);
+
+/* T7: whether a writer has to wait before it changes anything.  One load of a
+ * line that hardly ever changes. */
+QC_INLINE bool
+retire_must_wait(retire_queue *queue)
+{
+    return qc_unlikely(qc_load_relaxed(&queue->over) != 0);
+}
+/* A safe point that takes what all threads left; true: there is room, or none to be
+ * had by waiting (inside an item that runs, or a broken barrier). */
+bool retire_make_room(retire_local *local);
+/* Waited long enough. */
+void retire_go_on(retire_queue *queue);
 
 /* A safe point: runs what can be run, also what quiet threads left, and returns
  * the number of items.  Called when the record's flag is set or its countdown of

@@ -42,7 +42,7 @@ static inline void
 place_delete(place *p)
 {
     CHECK(retire_queue_is_empty(p->queue));
-    retire_queue_free(p->queue);
+    retire_queue_unref(p->queue);
     qsbr_unregister(p->rec);
     qsbr_domain_release(p->domain);
 }

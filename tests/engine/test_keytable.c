@@ -445,7 +445,7 @@ test_K3_assignments_while_it_grows(void)
             CHECK_EQ(kt_get(&k, 100), 100);
             more = more || hook_ran;
             retire_drain(writer.p.local);
-            retire_queue_free(queue);
+            retire_queue_unref(queue);
             kt_delete(&k);
         }
     }

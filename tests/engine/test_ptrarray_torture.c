@@ -318,7 +318,7 @@ main(void)
     ptrarray_init(&list);
     RUN(test_A1_readers_see_only_what_is_alive);
     RUN(test_A1_a_negative_index_sees_one_moment);
-    retire_queue_free(queue);
+    retire_queue_unref(queue);
     heap_delete(words_heap);
     return 0;
 }

@@ -203,7 +203,7 @@ test_Q11_queues_of_one_domain_are_independent(void)
     CHECK_EQ(retire_collect(other.local), 0);
     CHECK_HELD(&p, RETIRE_MAX_BYTES, 1);
     CHECK_HELD(&other, 0, 0);
-    retire_queue_free(other.queue);
+    retire_queue_unref(other.queue);
     CHECK_EQ(retire_collect(p.local), 1);
     place_delete(&p);
 }

@@ -91,6 +91,7 @@ static void model_fence(void);
 #include "qsbr/qsbr.c"
 #include "qsbr/records.c"
 #include "qsbr/retire.c"
+#include "qsbr/retire_run.c"
 
 barrier_mode barrier_chosen;
 
@@ -604,7 +605,7 @@ clean_up(void)
         for (retire_batch *b = qc_load_relaxed(&l->closed); b != NULL; b = b->next)
             CHECK(!qsbr_before(qc_load_relaxed(&domain->wr_seq), b->goal));
     retire_drain(retire_local_get(queue, rec));
-    retire_queue_free(queue);
+    retire_queue_unref(queue);
     threads[0].records = thread_records;
     for (unsigned i = 0; i < n_threads; i++) {
         thread_records = threads[i].records;
