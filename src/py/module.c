@@ -30,10 +30,27 @@ static PyObject *
 drain(PyObject *module, PyObject *ignored)
 {
     (void)ignored;
+    threads_shut_down();
     retire_local *local = threads_local(state_of(module));
     if (local == NULL)
         return NULL;
     retire_drain(local);
+    Py_RETURN_NONE;
+}
+
+/* For the tests of T7: the calling thread is a reader that stays in its section, from
+ * _section(True) to _section(False), and does nothing else with containers. */
+static PyObject *
+section(PyObject *module, PyObject *enter)
+{
+    (void)module;
+    qsbr_record *rec = qsbr_self != NULL ? qsbr_self : threads_register();
+    if (rec == NULL)
+        return NULL;
+    if (PyObject_IsTrue(enter))
+        qsbr_enter(rec);
+    else if (qsbr_in_section(rec))
+        qsbr_exit(rec);
     Py_RETURN_NONE;
 }
 
@@ -74,7 +91,10 @@ PyDoc_STRVAR(stats_doc,
              "stats()\n--\n\n"
              "Counters as a dict. Of this interpreter's queue: bytes_held and items_held\n"
              "(retired, not yet freed), bytes_held_peak, bytes_freed, items_freed, batches,\n"
-             "heap_bytes (tables and arrays, held ones included). Of the process: advances,\n"
+             "waits (of writers that were over the hard limit), waits_in_vain (that went on\n"
+             "after a second), collections (of the cyclic collector, asked for since dead\n"
+             "containers held much), heap_bytes (tables and arrays, held ones included). Of the\n"
+             "process: advances,\n"
              "polls, heavy_barriers, quarantined (barriers that failed: nothing is freed any\n"
              "more), records (threads), barrier ('membarrier' or 'fence'), numbers ('value' or\n"
              "'object': how ints and floats are stored). Takes no lock; the numbers are of\n"
@@ -98,6 +118,9 @@ stats(PyObject *module, PyObject *ignored)
         {"items_held", items},
         {"items_freed", qc_load_relaxed(&q->items_run)},
         {"batches", qc_load_relaxed(&q->batches)},
+        {"waits", qc_load_relaxed(&q->waits)},
+        {"waits_in_vain", qc_load_relaxed(&q->waits_in_vain)},
+        {"collections", qc_load_relaxed(&state->collections)},
         {"heap_bytes", heap_live_bytes(state->heap)},
         {"advances", qc_load_relaxed(&qsbr_process.advances)},
         {"polls", qc_load_relaxed(&qsbr_process.polls)},
@@ -126,6 +149,7 @@ static PyMethodDef functions[] = {
     {"share", share, METH_O, share_doc},
     {"stats", stats, METH_NOARGS, stats_doc},
     {"_drain", drain, METH_NOARGS, NULL},
+    {"_section", section, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -300,6 +300,11 @@ wait_for_creator(qc_state *state, creator_object *c)
 {
     struct creation_wait w;
     int status = 0;
+    /* First: threads that ended while they waited have left their stacks in `waits`. */
+    if (is_finalizing()) {
+        PyErr_SetString(PyExc_RuntimeError, "get_or_create(): the interpreter is finalizing");
+        return -1;
+    }
     if (!wait_begin(state, &w, c)) {
         PyErr_SetString(PyExc_RuntimeError,
                         c->thread == PyThread_get_thread_ident()

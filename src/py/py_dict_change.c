@@ -83,8 +83,10 @@ insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, q
     keytable *old;
     if (!keytable_make_room(&d->map, u->shared, &old))
         return false;
-    if (old != NULL)
+    if (old != NULL) {
+        sharing_resized(d->state, &d->sharing, keytable_locked(&d->map)->bytes);
         unlink_table(u, old);
+    }
     Py_INCREF(key);
     keytable_insert(&d->map, hash, word_from_pointer(key), word,
                     old != NULL ? KEYTABLE_EMPTY : pos->slot);

@@ -60,12 +60,12 @@ find_in_section(probe_ctx *p, uint64_t hash, keytable_match match, keytable_pos 
     return r;
 }
 
-/* The beginning of every change.  False with MemoryError. */
+/* The beginning of every change.  False with an exception. */
 static inline bool
 begin_change(probe_ctx *p, dict_object *d, PyObject *key, retire_local **local)
 {
     *p = (probe_ctx){.key = key, .d = d};
-    p->rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    p->rec = threads_begin_write((PyObject *)d, d->state, &d->sharing, &d->map.lock);
     *local = p->rec != NULL ? threads_local(d->state) : NULL;
     return *local != NULL;
 }

@@ -99,7 +99,7 @@ int
 dict_clear_all(dict_object *d)
 {
     retire_local *local;
-    if (begin(d, &local) == NULL)
+    if (begin(d, &local) == NULL || limits_room(d->state) < 0)
         return -1;
     keytable *old = NULL, *empty = keytable_new_empty(d->state->heap);
     if (empty == NULL) {
@@ -112,6 +112,7 @@ dict_clear_all(dict_object *d)
     bool frozen = (reserved || !shared) && freeze(d, shared);
     if (frozen) {
         old = keytable_swap(&d->map, empty);
+        sharing_resized(d->state, &d->sharing, empty->bytes);
         thaw(d, shared);
         if (shared)
             retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);

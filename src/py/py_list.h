@@ -33,6 +33,13 @@ list_begin(list_object *l)
     return threads_begin((PyObject *)l, l->state, &l->sharing, &l->array.lock);
 }
 
+/* The same for what writes (T7). */
+QC_INLINE qsbr_record *
+list_begin_write(list_object *l)
+{
+    return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
+}
+
 /* len(l), lock-free; -1 with MemoryError. */
 Py_ssize_t list_length(PyObject *self);
 

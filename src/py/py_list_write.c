@@ -20,11 +20,11 @@ typedef struct {
     bool shared, reserved;
 } writing;
 
-/* NULL with MemoryError; nothing is held then. */
+/* NULL with an exception; nothing is held then. */
 static ptrarray *
 write_begin(writing *w, list_object *l)
 {
-    if (list_begin(l) == NULL)
+    if (list_begin_write(l) == NULL)
         return NULL;
     w->list = l;
     w->local = threads_local(l->state);
@@ -91,6 +91,7 @@ static void
 write_array(writing *w, ptrarray *fresh, retire_fn fn)
 {
     ptrarray *old = ptrarray_publish(&w->list->array, fresh);
+    sharing_resized(w->list->state, &w->list->sharing, ptrarray_bytes(fresh));
     if (old != &ptrarray_none)
         write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
 }

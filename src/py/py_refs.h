@@ -197,15 +197,15 @@ refs_int_equal(PyObject *a, PyObject *b)
 }
 
 /* Deferred reference counting, where the interpreter has it (3.14+, free
- * threaded).  Only the collector frees such an object. */
-static inline void
+ * threaded).  Only the collector frees such an object: true if it is one now. */
+static inline bool
 refs_enable_deferred(PyObject *op)
 {
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
-    if (PyObject_GC_IsTracked(op))
-        PyUnstable_Object_EnableDeferredRefcount(op);
+    return PyObject_GC_IsTracked(op) && PyUnstable_Object_EnableDeferredRefcount(op);
 #else
     (void)op;
+    return false;
 #endif
 }
 

@@ -11,11 +11,13 @@ QSBR_TLS threads_cache threads_cached;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 static bool process_ok;
 static const char *barrier_wanted;
+static const char *bad_limit; /* the name of a variable that holds no number */
 
 static void
 init_process(void)
 {
-    process_ok = barrier_init(barrier_wanted) && qsbr_init();
+    bad_limit = limits_from_environment();
+    process_ok = bad_limit == NULL && barrier_init(barrier_wanted) && qsbr_init();
 #ifdef QC_DEBUG
     const char *yield = getenv("QSBRCONTAINERS_YIELD");
     qc_yield_at_random(yield != NULL ? (unsigned)atoi(yield) : 0);
@@ -33,6 +35,11 @@ threads_init_process(void)
     if (barrier_wanted != NULL && barrier_wanted[0] == '\0')
         barrier_wanted = NULL;
     pthread_once(&process_once, init_process);
+    if (bad_limit != NULL) {
+        PyErr_Format(PyExc_ImportError, "%s=%s: not a number, or out of range", bad_limit,
+                     getenv(bad_limit));
+        return -1;
+    }
     if (!process_ok) {
         PyErr_Format(PyExc_ImportError,
                      "QSBRCONTAINERS_BARRIER=%s: not \"membarrier\" or \"fence\", or not to be had "
@@ -84,10 +91,21 @@ threads_init_state(qc_state *state)
     qc_lock_init(&state->waits_lock);
     /* Pending calls run in the main interpreter, whoever asks. */
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        qsbr_start_again(&qsbr_process);
         state->queue->ask = ask_main_thread;
         main_state = state;
     }
     return 0;
+}
+
+void
+threads_shut_down(void)
+{
+    if (PyInterpreterState_Get() != PyInterpreterState_Main())
+        return;
+    Py_BEGIN_ALLOW_THREADS
+    qsbr_shut_down(&qsbr_process, qsbr_self); /* waits for the registry lock (Q8) */
+    Py_END_ALLOW_THREADS
 }
 
 void
@@ -107,7 +125,7 @@ threads_fini_state(qc_state *state)
             threads_cached = (threads_cache){0};
             for (retire_local *l = qc_load_acquire(&state->queue->locals); l != NULL; l = l->next)
                 numbers_drop(l);
-            retire_queue_unref(state->queue);
+            retire_queue_unref(state->queue); /* or its last thread does (Q7) */
         }
         state->queue = NULL;
     }
@@ -136,8 +154,11 @@ threads_local_slow(qc_state *state)
         return NULL;
     retire_local *local;
     retire_queue *queue = state->queue;
+    /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
+    retire_queue_ref(queue);
     Py_BEGIN_ALLOW_THREADS
     local = retire_local_get(queue, rec);
+    retire_queue_unref(queue);
     Py_END_ALLOW_THREADS
     if (local == NULL) {
         PyErr_NoMemory();
@@ -149,36 +170,71 @@ threads_local_slow(qc_state *state)
     return local;
 }
 
+/* Finalizers of items may run Python code: whoever comes here with an exception
+ * set has it afterwards. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define SAVE_EXCEPTION PyObject *saved = PyErr_GetRaisedException();
+#define RESTORE_EXCEPTION PyErr_SetRaisedException(saved);
+#else
+#define SAVE_EXCEPTION                                                                             \
+    PyObject *saved_type, *saved, *saved_trace;                                                    \
+    PyErr_Fetch(&saved_type, &saved, &saved_trace);
+#define RESTORE_EXCEPTION PyErr_Restore(saved_type, saved, saved_trace);
+#endif
+
 void
 threads_safe_point(qc_state *state)
 {
     qsbr_record *rec = qsbr_self;
     if (rec != NULL)
         rec->look_in = QSBR_LOOK_EVERY;
-    PyObject *pending = NULL;
-#if PY_VERSION_HEX >= 0x030C0000
-    pending = PyErr_GetRaisedException();
-#else
-    PyObject *type, *trace;
-    PyErr_Fetch(&type, &pending, &trace);
-#endif
+    SAVE_EXCEPTION
     retire_local *local = threads_local(state);
-    if (local != NULL) {
-        numbers_keep(local);
-        retire_process(local);
-    }
-    else {
+    if (local == NULL) {
         PyErr_Clear(); /* no memory now: somebody else comes */
     }
-#if PY_VERSION_HEX >= 0x030C0000
-    PyErr_SetRaisedException(pending);
-#else
-    PyErr_Restore(type, pending, trace);
-#endif
+    else if (qsbr_state_of(local->rec) != QSBR_SHUTTING_DOWN ||
+             qc_load_relaxed(&state->queue->bytes) > retire_limit.queue_bytes) {
+        numbers_keep(local);
+        retire_process(local);
+        limits_collect_dead(state);
+    }
+    RESTORE_EXCEPTION
+}
+
+bool
+threads_make_room(retire_local *local)
+{
+    SAVE_EXCEPTION
+    bool room = retire_make_room(local);
+    RESTORE_EXCEPTION
+    return room;
+}
+
+/* ---- sharing (T1) ---- */
+
+void
+sharing_resized(qc_state *state, qc_sharing *sharing, size_t bytes)
+{
+    if (sharing->deferred)
+        qc_add_relaxed(&state->deferred_grown, (uint64_t)bytes - sharing->bytes);
+    sharing->bytes = bytes;
+}
+
+/* Deferred counting for a container that other threads keep coming to. */
+static void
+settle(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
+{
+    if (refs_enable_deferred(op)) {
+        qc_lock_acquire(lock);
+        sharing->deferred = true;
+        qc_add_relaxed(&state->deferred_grown, sharing->bytes);
+        qc_lock_release(lock);
+    }
 }
 
 void
-threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *lock, qsbr_record *rec)
+threads_foreign(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock, qsbr_record *rec)
 {
     qsbr_record *owner = qc_load_acquire(&sharing->owner);
     if (owner != QC_SHARED && owner != QC_SETTLED && owner != rec) {
@@ -190,11 +246,10 @@ threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *lock, qsbr_record *r
         qc_lock_release(lock);
         return;
     }
-    /* Counted roughly: threads may overwrite each other's count. */
-    uint32_t n = qc_load_relaxed(&sharing->foreign) + 1;
-    qc_store_relaxed(&sharing->foreign, n);
+    /* Counted roughly, but each number is one thread's. */
+    uint32_t n = qc_add_relaxed(&sharing->foreign, 1u) + 1;
     if (n == QC_FOREIGN_ACCESSES)
-        refs_enable_deferred(op);
+        settle(op, state, sharing, lock);
     if (n >= QC_FOREIGN_ACCESSES)
         qc_store_release(&sharing->owner, QC_SETTLED);
 }

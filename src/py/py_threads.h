@@ -20,6 +20,15 @@
  *    once, since only the collector frees such an object, and many shared
  *    containers are short-lived.
  *
+ * T7 What writes begins with threads_begin_write: over the hard limit it waits there,
+ *    before anything is changed (py_limits.c).  What tables of containers with deferred
+ *    counting have grown by is added up as well, since only the collector frees those:
+ *    when that is more than a limit, and than all that was live after it last ran, a
+ *    safe point runs it.
+ *
+ * Q7 At the main interpreter's exit all other threads become shutting down: they
+ *    wait no more, and leave what they retire to the thread that finalizes.
+ *
  * Q8 Whatever may wait for the registry or queue lock runs detached.
  */
 #ifndef PY_THREADS_H
@@ -27,6 +36,7 @@
 
 #include "py/state.h"
 
+#include "py/py_limits.h"
 #include "py/py_refs.h"
 
 #define QC_FOREIGN_ACCESSES 64
@@ -38,6 +48,8 @@
 typedef struct {
     _Atomic(qsbr_record *) owner; /* (the container's lock) to leave "one thread" */
     _Atomic uint32_t foreign;     /* accesses since; approximate */
+    bool deferred;                /* (the container's lock) only the collector frees it */
+    size_t bytes;                 /* (the container's lock) of its table */
 } qc_sharing;
 
 /* Once a process / once a module, at import: 0, or -1 with an exception. */
@@ -53,9 +65,16 @@ QC_NOINLINE qsbr_record *threads_register(void);
 retire_local *threads_local_slow(qc_state *state);
 /* A safe point: runs Python code. */
 QC_NOINLINE void threads_safe_point(qc_state *state);
+/* The same for a writer (T7); true: there is room, or none to be had. */
+bool threads_make_room(retire_local *local);
+/* Q7, at the interpreter's exit: from here on other threads wait no more.  Detaches. */
+void threads_shut_down(void);
 /* An access by a thread that is not the owner. */
-QC_NOINLINE void threads_foreign(PyObject *op, qc_sharing *sharing, qc_lock *lock,
+QC_NOINLINE void threads_foreign(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock,
                                  qsbr_record *rec);
+/* Under the container's lock, or before anybody else has it: its table is of
+ * another size (T7). */
+void sharing_resized(qc_state *state, qc_sharing *sharing, size_t bytes);
 
 /* The current interpreter's local, cached. */
 typedef struct {
@@ -80,6 +99,8 @@ sharing_init(qc_sharing *sharing)
     qsbr_record *rec = qsbr_self != NULL ? qsbr_self : threads_register();
     qc_store_relaxed(&sharing->owner, rec);
     qc_store_relaxed(&sharing->foreign, 0u);
+    sharing->deferred = false;
+    sharing->bytes = 0;
     return rec == NULL ? -1 : 0;
 }
 
@@ -102,8 +123,17 @@ threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
      * freed at once, before the second thread came. */
     qsbr_record *owner = qc_load_acquire(&sharing->owner);
     if (qc_unlikely(owner != rec && owner != QC_SETTLED))
-        threads_foreign(op, sharing, lock, rec);
+        threads_foreign(op, state, sharing, lock, rec);
     return rec;
+}
+
+/* The same for what writes: NULL with an exception, also when a signal's handler
+ * raises while it waits (T7). */
+QC_INLINE qsbr_record *
+threads_begin_write(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
+{
+    qsbr_record *rec = threads_begin(op, state, sharing, lock);
+    return qc_likely(limits_room(state) == 0) ? rec : NULL;
 }
 
 /* Under the container's lock: whether what is unlinked must wait (T1). */

@@ -1,0 +1,133 @@
+#define _GNU_SOURCE
+#include "py/py_limits.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "py/py_threads.h"
+
+/* ---- limits ---- */
+
+static size_t dead_bytes = LIMITS_DEAD_BYTES;
+
+/* In the variable's own units, from 1 to what does not overflow. */
+static bool
+number_from(const char *name, uint64_t *value)
+{
+    const char *text = getenv(name);
+    if (text == NULL || text[0] == '\0')
+        return true;
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *end != '\0' || text[0] < '0' || text[0] > '9' || n == 0 || n > INT64_MAX / 4)
+        return false;
+    *value = n;
+    return true;
+}
+
+const char *
+limits_from_environment(void)
+{
+#ifdef QC_DEBUG
+    /* At the dangerous edge: everything often. */
+    retire_limit.batch_blocks = 5;
+    retire_limit.batch_bytes = 4096;
+    retire_limit.queue_bytes = 64 << 10;
+    dead_bytes = 1 << 20;
+#endif
+    uint64_t blocks = retire_limit.batch_blocks, batch = retire_limit.batch_bytes;
+    uint64_t queue = retire_limit.queue_bytes, hard = retire_limit.hard_bytes;
+    uint64_t quiet_ms = retire_limit.quiet_ns / 1000000, wait_ms = retire_limit.wait_ns / 1000000;
+    uint64_t dead = dead_bytes;
+    const struct {
+        const char *name;
+        uint64_t *value, most;
+    } all[] = {
+        {"QSBRCONTAINERS_BATCH_BLOCKS", &blocks, UINT32_MAX},
+        {"QSBRCONTAINERS_BATCH_BYTES", &batch, SIZE_MAX / 4},
+        {"QSBRCONTAINERS_QUEUE_BYTES", &queue, SIZE_MAX / 4},
+        {"QSBRCONTAINERS_HARD_BYTES", &hard, SIZE_MAX / 4},
+        {"QSBRCONTAINERS_QUIET_MS", &quiet_ms, 1000000},
+        {"QSBRCONTAINERS_WAIT_MS", &wait_ms, 1000000},
+        {"QSBRCONTAINERS_DEAD_BYTES", &dead, SIZE_MAX / 4},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!number_from(all[i].name, all[i].value) || *all[i].value > all[i].most)
+            return all[i].name;
+    retire_limit.batch_blocks = (uint32_t)blocks;
+    retire_limit.batch_bytes = batch;
+    retire_limit.queue_bytes = queue;
+    retire_limit.hard_bytes = hard;
+    retire_limit.quiet_ns = quiet_ms * 1000000;
+    retire_limit.wait_ns = wait_ms * 1000000;
+    dead_bytes = dead;
+    return NULL;
+}
+
+/* ---- a writer over the hard limit (T7) ---- */
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Most waits are for a reader that is in the middle of a section: microseconds.
+ * The longer it lasts, the more likely it is off the CPU, for milliseconds. */
+#define FIRST_STEP_NS (20 * 1000)
+#define LAST_STEP_NS (1000 * 1000)
+
+int
+limits_wait_for_room(qc_state *state)
+{
+    retire_local *local = threads_local(state);
+    retire_queue *queue = state->queue;
+    if (local == NULL)
+        return -1;
+    uint64_t began = now_ns();
+    struct timespec step = {.tv_nsec = FIRST_STEP_NS};
+    for (bool waited = false; !threads_make_room(local); waited = true) {
+        if (qsbr_state_of(local->rec) == QSBR_SHUTTING_DOWN)
+            return 0;
+        if (!waited)
+            qc_add_relaxed(&queue->waits, 1u);
+        if (now_ns() - began >= retire_limit.wait_ns) {
+            qc_add_relaxed(&queue->waits_in_vain, 1u);
+            retire_go_on(queue);
+            return 0;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&step, NULL);
+        Py_END_ALLOW_THREADS
+        if (step.tv_nsec < LAST_STEP_NS)
+            step.tv_nsec *= 2;
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- dead containers (T7) ---- */
+
+/* Deallocation says nothing here (the state may be gone by then), so what counts is
+ * how much was added since the collector last came, against all that was live when
+ * it had been there. */
+
+void
+limits_collect_dead(qc_state *state)
+{
+    uint64_t grown = qc_load_relaxed(&state->deferred_grown);
+    int64_t since = (int64_t)(grown - qc_load_relaxed(&state->deferred_seen));
+    if (qc_likely(since <= (int64_t)dead_bytes))
+        return;
+    if ((uint64_t)since <= qc_load_relaxed(&state->live_then))
+        return;
+    /* Before it runs, so that nobody else comes for the same reason. */
+    qc_store_relaxed(&state->deferred_seen, grown);
+    PyGC_Collect(); /* does nothing where gc is disabled */
+    qc_store_relaxed(&state->live_then, heap_live_bytes(state->heap));
+    qc_add_relaxed(&state->collections, 1u);
+}

@@ -1,0 +1,284 @@
+"""T7 and T9: what is retired and cannot be freed yet is bounded, and stats() tells of it.
+
+Each test runs in a process of its own, with limits that fit it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import support
+
+from qsbrcontainers import _native
+
+HAS_DEFERRED = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 14)
+
+PREAMBLE = """
+import gc, os, resource, signal, sys, threading, time
+from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, stats
+from qsbrcontainers import _native
+
+class Reader:
+    '''A thread that is in a section until it is let go.'''
+    def __init__(self):
+        self.inside, self.leave, self.left = [threading.Event() for _ in range(3)]
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        self.inside.wait()
+    def run(self):
+        _native._section(True)
+        self.inside.set()
+        self.leave.wait()
+        _native._section(False)
+        self.left.set()
+    def let_go(self):
+        self.leave.set()
+        self.thread.join()
+
+def shared(container):
+    thread = threading.Thread(target=len, args=(container,))
+    thread.start()
+    thread.join()
+    return container
+
+def churn(container, n):
+    '''Replaces n tables of about 80 kB.'''
+    for _ in range(n):
+        container.clear()
+        container.extend(range(10_000))
+"""
+
+
+def run(code, **environment):
+    environment = {k: str(v) for k, v in environment.items()}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PREAMBLE + textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_T7_held_memory_stops_at_the_hard_limit():
+    """And the writer goes on when the reader leaves: long before its second is over."""
+    run(
+        """
+        l = shared(ConcurrentList())
+        reader = Reader()
+        done = threading.Event()
+        def write():
+            churn(l, 200)
+            done.set()
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        deadline = time.monotonic() + 60
+        while stats()['waits'] == 0:
+            assert time.monotonic() < deadline and not done.is_set()
+            time.sleep(0.01)
+        time.sleep(0.2)
+        # The limit, twice the largest block, and a batch.
+        most = (1 << 20) + 2 * 81_000 + 100_000 + 81_000
+        assert stats()['bytes_held'] <= most, stats()
+        assert not done.is_set()
+        assert stats()['waits_in_vain'] == 0
+        reader.let_go()
+        writer.join()
+        assert stats()['waits_in_vain'] == 0
+        assert stats()['bytes_held_peak'] <= most, stats()
+        collect()
+        assert stats()['bytes_held'] == 0
+        """,
+        QSBRCONTAINERS_HARD_BYTES=1 << 20,
+        QSBRCONTAINERS_BATCH_BYTES=100_000,
+        QSBRCONTAINERS_WAIT_MS=60_000,
+    )
+
+
+def test_T7_writers_go_on_after_their_time():
+    """A reader that never leaves (a debugger holds it) does not stop the program: each wait in
+    vain allows twice as much."""
+    run(
+        """
+        l = shared(ConcurrentList())
+        reader = Reader()
+        churn(l, 300)
+        held = stats()
+        assert 2 <= held['waits_in_vain'] <= 10, held
+        assert held['bytes_held'] > 20_000_000, held
+        reader.let_go()
+        collect()
+        assert stats()['bytes_held'] == 0
+        """,
+        QSBRCONTAINERS_HARD_BYTES=100_000,
+        QSBRCONTAINERS_BATCH_BYTES=100_000,
+        QSBRCONTAINERS_WAIT_MS=100,
+    )
+
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no timers here")
+def test_T7_signals_come_in_while_a_writer_waits():
+    """The handler's exception is the operation's, which has changed nothing."""
+    run(
+        """
+        class Alarm(Exception):
+            pass
+        def handler(*ignored):
+            raise Alarm
+        l = shared(ConcurrentList())
+        reader = Reader()
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            while True:
+                l.clear()
+                l.extend(range(10_000))
+        except Alarm:
+            pass
+        else:
+            raise AssertionError('no signal came in')
+        assert stats()['waits'] >= 1
+        assert list(l) in ([], list(range(10_000)))
+        reader.let_go()
+        """,
+        QSBRCONTAINERS_HARD_BYTES=1 << 20,
+        QSBRCONTAINERS_WAIT_MS=60_000,
+    )
+
+
+def test_T7_others_run_while_a_writer_waits():
+    """It waits without the GIL and without the container's lock."""
+    run(
+        """
+        l = shared(ConcurrentList([1, 2, 3]))
+        other = shared(ConcurrentDict())
+        reader = Reader()
+        writer = threading.Thread(target=churn, args=(l, 100), daemon=True)
+        writer.start()
+        deadline = time.monotonic() + 60
+        while stats()['waits'] == 0:
+            assert time.monotonic() < deadline
+            len(l)
+            time.sleep(0.001)
+        for i in range(1000):
+            assert len(l) in (0, 10_000)
+            for x in l:
+                break
+            other.get(i)
+        reader.let_go()
+        writer.join()
+        """,
+        QSBRCONTAINERS_HARD_BYTES=1 << 20,
+        QSBRCONTAINERS_WAIT_MS=60_000,
+    )
+
+
+def test_T7_a_batch_that_nobody_adds_to_is_freed_by_others():
+    """T6 as well: the thread that retired it sleeps for ever."""
+    run(
+        """
+        d = shared(ConcurrentDict())
+        asleep, end = threading.Event(), threading.Event()
+        class Value:
+            pass
+        def retire():
+            for i in range(10):
+                d['key'] = Value()
+            asleep.set()
+            end.wait()
+        sleeper = threading.Thread(target=retire)
+        sleeper.start()
+        asleep.wait()
+        assert stats()['items_held'] > 0
+        deadline = time.monotonic() + 60
+        while stats()['items_held']:
+            assert time.monotonic() < deadline, stats()
+            'other' in d
+        end.set()
+        sleeper.join()
+        """
+    )
+
+
+@pytest.mark.skipif(not HAS_DEFERRED, reason="no deferred reference counting here")
+def test_T7_dead_containers_call_for_the_collector():
+    """Shared, deferred dicts of 1.3 MiB, one after the other, within 200 MiB: 1,500 of them
+    with QC_RACE_SCALE above 1, and otherwise as many as would hold 400."""
+    out = run(
+        """
+        keys = [f'key {i}' for i in range(24_000)]
+        requests, answers = threading.Semaphore(0), threading.Semaphore(0)
+        box = [None]
+        def reader():
+            while True:
+                requests.acquire()
+                d = box[0]
+                if d is None:
+                    return
+                for key in keys[:200]:
+                    d[key]
+                del d
+                answers.release()
+        thread = threading.Thread(target=reader, daemon=True)
+        thread.start()
+        deferred = 0
+        for i in range(int(os.environ['DICTS'])):
+            d = ConcurrentDict.__new__(ConcurrentDict)
+            d.update(dict.fromkeys(keys, i))
+            box[0] = d
+            requests.release()
+            answers.acquire()
+            if i == 0:
+                assert d.__sizeof__() > 1 << 20, d.__sizeof__()
+            del d
+        box[0] = None
+        requests.release()
+        thread.join()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, stats()['collections'])
+        """,
+        DICTS=1500 if support.RACE_SCALE > 1 else 300,
+    )
+    megabytes, collections = map(int, out.split())
+    assert megabytes < 200, out
+    assert collections > 0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e6", "a lot", "9" * 30, " 5"])
+def test_limits_that_are_no_numbers_are_refused_at_import(value):
+    code = "import qsbrcontainers"
+    for name in ("BATCH_BLOCKS", "HARD_BYTES"):
+        name = f"QSBRCONTAINERS_{name}"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, name: value},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert f"ImportError: {name}={value}" in done.stderr
+
+
+def test_T3_the_limit_of_a_batch_can_be_set():
+    out = run(
+        """
+        d = shared(ConcurrentDict())
+        d['key'] = object()
+        before = stats()['batches']
+        l = shared(ConcurrentList())
+        churn(l, 51)
+        print(stats()['batches'] - before)
+        """,
+        QSBRCONTAINERS_BATCH_BLOCKS=10,
+        QSBRCONTAINERS_BATCH_BYTES=1 << 40,
+    )
+    assert int(out) == 5  # 50 arrays and no others
+
+
+def test_T9_stats_has_what_the_docs_say():
+    names = set(_native.stats())
+    for name in names:
+        assert name in _native.stats.__doc__, name
+    assert {"waits", "waits_in_vain", "bytes_held", "advances", "polls"} <= names
