@@ -19,7 +19,7 @@ PLAIN_HEADERS = [name for name in FILES if name.endswith(".h") and not name.star
 MAY_INCLUDE = {
     "base": {"base"},
     "qsbr": {"base", "qsbr"},
-    "heap": {"base", "heap"},
+    "heap": {"base", "qsbr", "heap"},
     "containers": {"base", "qsbr", "heap", "containers"},
     "py": {"base", "qsbr", "heap", "containers", "py"},
 }

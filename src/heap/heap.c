@@ -1,9 +1,11 @@
-#include "heap/heap.h"
+#define _GNU_SOURCE /* posix_memalign */
+#include "heap/page.h"
 
-#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #ifdef QC_HEAP_LIBC
-#include <stdlib.h>
 #define system_alloc(size) malloc(size)
 #define system_free(p) free(p)
 #else
@@ -12,11 +14,20 @@
 #define system_free(p) mi_free(p)
 #endif
 
-struct heap {
-    _Atomic uint64_t bytes;
-    /* The creator's reference and one a block: the last one frees. */
-    _Atomic uint64_t refs;
-};
+#if defined(__linux__) && defined(__GNUC__)
+#define HEAP_TLS _Thread_local __attribute__((tls_model("initial-exec"))) /* no call */
+#else
+#define HEAP_TLS _Thread_local
+#endif
+
+static _Atomic uint64_t next_heap_id = 1;
+
+/* The calling thread's local in the heap that it used last. */
+typedef struct {
+    uint64_t heap_id;
+    heap_local *local;
+} local_cache;
+static HEAP_TLS local_cache cached;
 
 #ifdef QC_DEBUG
 static _Atomic uint64_t fail_in;
@@ -45,54 +56,400 @@ fails(void)
 #define fails() false
 #endif
 
+/* ---- locals ---- */
+
+bool
+heap_local_is_left(heap_local *l)
+{
+    /* acquire: partner is the release by which the record's last reference went; all
+     * that its thread did to the pages comes before. */
+    return l->rec != NULL &&
+           (qc_load_acquire(&l->rec->refs) == 0 || qc_load_acquire(&l->rec->tenure) != l->tenure);
+}
+
+static heap_local *
+local_new(heap *h, qsbr_record *rec)
+{
+    void *memory;
+    if (posix_memalign(&memory, QC_LINE_PAIR, sizeof(heap_local)) != 0)
+        return NULL;
+    heap_local *l = memory;
+    memset((void *)l, 0, sizeof *l);
+    l->heap = h;
+    l->rec = rec;
+    l->tag = ++h->next_tag << STATE_TAG_SHIFT;
+    qc_assert((l->tag & ~STATE_TAG) == 0 && l->tag != 0);
+    qc_lock_init(&l->lock);
+    l->next = qc_load_relaxed(&h->locals);
+    /* release: partner is the acquire load of those who go through all. */
+    qc_store_release(&h->locals, l);
+    return l;
+}
+
+heap_local *
+heap_local_get(heap *h, qsbr_record *rec)
+{
+    heap_local *l;
+    heap_lock(h);
+    for (l = qc_load_relaxed(&h->locals); l != NULL; l = l->next)
+        if (l->rec == rec)
+            break;
+    if (l == NULL)
+        l = local_new(h, rec);
+    /* A thread that got a recycled record goes on with what the last one left:
+     * registering came after that one's end. */
+    if (l != NULL)
+        l->tenure = qc_load_acquire(&rec->tenure);
+    qc_lock_release(&h->lock);
+    return l;
+}
+
+static QC_NOINLINE heap_local *
+local_slow(heap *h)
+{
+    qsbr_record *rec = qsbr_find(h->domain);
+    heap_local *l = rec != NULL ? heap_local_get(h, rec) : NULL;
+    if (l != NULL) {
+        cached.heap_id = h->id;
+        cached.local = l;
+    }
+    return l;
+}
+
+/* The calling thread's, or NULL: it has no record, or there is no memory.  It stays
+ * the thread's until that ends, unregistered or not (heap_local_is_left). */
+QC_INLINE heap_local *
+local_here(heap *h)
+{
+    if (qc_likely(cached.heap_id == h->id))
+        return cached.local;
+    return local_slow(h);
+}
+
+/* ---- fork ---- */
+
+/* The states are right, whatever was being done to the lists: they are made anew
+ * from them.  One thread at a time, and nobody else has a lock meanwhile. */
 static void
+mend_page(heap *h, heap_page *p)
+{
+    uint64_t s = qc_load_acquire(&p->state);
+    heap_local *l = qc_load_relaxed(&h->locals);
+    while (l != NULL && l->tag != (s & STATE_TAG))
+        l = l->next;
+    if (l == NULL) {
+        heap_pool_add(h, p);
+        return;
+    }
+    uint64_t flags = STATE_LISTED | STATE_WAITS | STATE_PHASE, after;
+    do {
+        after = (s & ~flags) | STATE_LISTED;
+        if (state_live(s) == 0)
+            after |= STATE_UNTAGGED;
+    } while (!qc_cas_acq_rel(&p->state, &s, after));
+    p->lossy = true;
+    qc_store_release(&p->local, l);
+    page_list_push(&l->listed[p->class], IN_CLASS, p, false);
+    if (after & STATE_UNTAGGED)
+        page_list_push(&l->untagged, IN_WAIT, p, false);
+}
+
+static void
+mend(heap *h)
+{
+    page_list none = {0};
+    qc_lock_init(&h->lock);
+    qc_lock_init(&h->common_lock);
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next) {
+        qc_lock_init(&l->lock);
+        for (int c = 0; c < PAGE_CLASSES; c++)
+            l->listed[c] = none;
+        l->untagged = l->queued = none;
+    }
+    h->bare = NULL;
+    h->pool = none;
+    h->idle_extents = 0;
+    for (heap_extent *e = qc_load_acquire(&h->extents); e != NULL; e = e->next) {
+        e->n_free = 0;
+        if (e->memory == NULL) {
+            e->bare_next = h->bare;
+            h->bare = e;
+            continue;
+        }
+        for (int i = 0; i < EXTENT_PAGES; i++)
+            mend_page(h, &e->pages[i]);
+    }
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
+        qc_store_relaxed(&l->waiting, (uint32_t)l->untagged.n);
+}
+
+static qc_lock mend_lock; /* an orphan's holder was mending: so is the next */
+
+static QC_NOINLINE void
+mend_after_fork(heap *h)
+{
+    qc_lock_acquire(&mend_lock);
+    if (qc_load_relaxed(&h->mended) != qc_fork_generation) {
+        mend(h);
+        /* release: partner is the acquire load in look_for_fork. */
+        qc_store_release(&h->mended, qc_fork_generation);
+    }
+    qc_lock_release(&mend_lock);
+}
+
+/* Before any lock of the heap's: nobody finds an orphan. */
+QC_INLINE void
+look_for_fork(heap *h)
+{
+    if (qc_unlikely(qc_load_acquire(&h->mended) != qc_fork_generation))
+        mend_after_fork(h);
+}
+
+void
+heap_lock(heap *h)
+{
+    look_for_fork(h);
+    qc_lock_acquire(&h->lock);
+}
+
+void
+heap_lock_local(heap_local *l)
+{
+    look_for_fork(l->heap);
+    qc_lock_acquire(&l->lock);
+}
+
+/* ---- heaps ---- */
+
+heap *
+heap_new(qsbr_domain *domain)
+{
+    heap *h = calloc(1, sizeof *h);
+    if (h == NULL)
+        return NULL;
+    h->domain = domain;
+    h->id = qc_add_relaxed(&next_heap_id, 1u);
+    qc_lock_init(&h->lock);
+    qc_lock_init(&h->common_lock);
+    qc_store_relaxed(&h->refs, 1u);
+    qc_store_relaxed(&h->mended, qc_fork_generation);
+    h->common = local_new(h, NULL);
+    if (h->common == NULL) {
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
+/* Heaps whose memory a record that is online for good may still read (T8): kept in
+ * reach, so that it is no leak. */
+static _Atomic(heap *) unfinished;
+
+static bool
+has_retired(heap_page *p)
+{
+    return (qc_load_acquire(&p->state) & STATE_TAG) != 0 &&
+           qc_load_relaxed(&p->used) != qc_load_relaxed(&p->n_free);
+}
+
+/* Whether nobody can read a block of the heap any more; waits for half a second. */
+static bool
+grace_is_over(heap *h)
+{
+    bool retired = false;
+    for (heap_extent *e = qc_load_acquire(&h->extents); e != NULL; e = e->next)
+        for (int i = 0; i < EXTENT_PAGES && e->memory != NULL; i++)
+            retired |= has_retired(&e->pages[i]);
+    if (!retired)
+        return true;
+    uint64_t goal = qsbr_advance(h->domain);
+    struct timespec step = {.tv_nsec = 100 * 1000};
+    for (int tries = 5000; !qsbr_poll(h->domain, goal); tries--) {
+        if (tries == 0 || qc_load_relaxed(&h->domain->broken) != 0)
+            return false;
+        nanosleep(&step, NULL);
+    }
+    return true;
+}
+
+static void
+heap_end(heap *h)
+{
+    if (!grace_is_over(h)) {
+        heap *head = qc_load_relaxed(&unfinished);
+        do
+            h->unfinished_next = head;
+        while (!qc_cas_acq_rel(&unfinished, &head, h));
+        return;
+    }
+    heap_extents_end(h);
+    for (heap_local *l = qc_load_relaxed(&h->locals), *next; l != NULL; l = next) {
+        next = l->next;
+        qc_poison(l, sizeof *l);
+        free(l);
+    }
+    qc_poison(h, sizeof *h);
+    free(h);
+}
+
+void
 heap_unref(heap *h)
 {
     if (qc_sub_acq_rel(&h->refs, 1u) == 1)
-        system_free(h);
-}
-
-heap *
-heap_new(void)
-{
-    heap *h = system_alloc(sizeof *h);
-    if (h != NULL) {
-        qc_store_relaxed(&h->bytes, 0u);
-        qc_store_relaxed(&h->refs, 1u);
-    }
-    return h;
+        heap_end(h);
 }
 
 void
 heap_delete(heap *h)
 {
+    for (heap_extent *e = qc_load_acquire(&h->extents); e != NULL; e = e->next) {
+        for (int i = 0; i < EXTENT_PAGES; i++) {
+            uint64_t s = qc_load_acquire(&e->pages[i].state);
+            /* A reference for the thread whose CAS makes the live blocks 0. */
+            qc_add_relaxed(&h->refs, 1u);
+            while (!qc_cas_acq_rel(&e->pages[i].state, &s, s | STATE_LAST))
+                ;
+            if (state_live(s) == 0)
+                qc_sub_relaxed(&h->refs, 1u);
+        }
+    }
     heap_unref(h);
 }
 
-void *
-heap_alloc(heap *h, size_t size)
+/* ---- blocks ---- */
+
+static void *
+alloc_large(heap *h, size_t size)
 {
-    if (size > PTRDIFF_MAX || fails())
+    if (size > PTRDIFF_MAX)
         return NULL;
     void *block = system_alloc(size);
     if (block != NULL) {
-        qc_add_relaxed(&h->bytes, size);
+        qc_add_relaxed(&h->large_bytes, size);
         qc_add_relaxed(&h->refs, 1u);
     }
     return block;
 }
 
+/* (owner writes) */
+static void
+count_live(heap_local *l, size_t more)
+{
+    qc_store_relaxed(&l->live_bytes, qc_load_relaxed(&l->live_bytes) + more);
+}
+
+/* For a thread without a record: the common local has one owner at a time. */
+static QC_NOINLINE void *
+alloc_common(heap *h, size_t size)
+{
+    look_for_fork(h);
+    qc_lock_acquire(&h->common_lock);
+    void *block = page_alloc(h->common, page_class(size));
+    qc_lock_release(&h->common_lock);
+    if (block != NULL)
+        qc_add_relaxed(&h->common->live_bytes, size);
+    return block;
+}
+
+void *
+heap_alloc(heap *h, size_t size)
+{
+    if (fails())
+        return NULL;
+    if (qc_unlikely(size > HEAP_SMALL_MAX))
+        return alloc_large(h, size);
+    heap_local *l = local_here(h);
+    void *block;
+    if (qc_unlikely(l == NULL)) {
+        block = alloc_common(h, size);
+    }
+    else {
+        block = page_alloc(l, page_class(size));
+        if (qc_likely(block != NULL))
+            count_live(l, size);
+    }
+    if (block != NULL)
+        page_show(block, size);
+    return block;
+}
+
+static void
+give(heap *h, void *block, size_t size, bool retire)
+{
+    heap_local *l = local_here(h);
+    qc_assert(page_of(block)->class == page_class(size));
+    if (qc_likely(l != NULL))
+        count_live(l, 0 - size);
+    else
+        qc_sub_relaxed(&h->common->live_bytes, size);
+    page_give(h, l, block, retire); /* the heap may be gone after it */
+}
+
 void
 heap_free(heap *h, void *block, size_t size)
 {
+    if (qc_likely(size <= HEAP_SMALL_MAX)) {
+        give(h, block, size, false);
+        return;
+    }
     qc_poison(block, size);
     system_free(block);
-    qc_sub_relaxed(&h->bytes, size);
+    qc_sub_relaxed(&h->large_bytes, size);
     heap_unref(h);
+}
+
+void
+heap_retire(heap *h, void *block, size_t size)
+{
+    qc_assert(heap_is_small(size));
+    give(h, block, size, true);
 }
 
 uint64_t
 heap_live_bytes(heap *h)
 {
-    return qc_load_relaxed(&h->bytes);
+    uint64_t sum = qc_load_relaxed(&h->large_bytes);
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
+        sum += qc_load_relaxed(&l->live_bytes);
+    return sum;
+}
+
+size_t
+heap_collect(heap *h, bool wait)
+{
+    uint64_t goal = 0, before = qc_load_relaxed(&h->given_back);
+    heap_local *l = local_here(h);
+    page_reclaim_all(h, l, &goal);
+    if (goal != 0 &&
+        (wait ? qsbr_wait(h->domain, qsbr_advance(h->domain)) : qsbr_poll(h->domain, goal)))
+        page_reclaim_all(h, l, &goal);
+    heap_pool_give_back(h);
+    return (size_t)(qc_load_relaxed(&h->given_back) - before) * PAGE_BYTES;
+}
+
+void
+heap_stats(heap *h, heap_figures *out)
+{
+    memset(out, 0, sizeof *out);
+    out->live_bytes = heap_live_bytes(h);
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
+        out->retired_bytes += qc_load_relaxed(&l->retired_bytes);
+    heap_lock(h);
+    for (heap_extent *e = qc_load_acquire(&h->extents); e != NULL; e = e->next) {
+        if (e->memory == NULL)
+            continue;
+        out->pages += EXTENT_PAGES;
+        out->pages_free += e->n_free;
+        for (int i = 0; i < EXTENT_PAGES; i++) {
+            uint64_t s = qc_load_relaxed(&e->pages[i].state);
+            out->pages_waiting += state_live(s) == 0 && (s & STATE_WAITS) != 0;
+        }
+    }
+    qc_lock_release(&h->lock);
+    out->waiting_bytes = out->pages_waiting * PAGE_BYTES;
+    out->pages_reused = qc_load_relaxed(&h->reused);
+    out->pages_back = qc_load_relaxed(&h->back);
+    out->pages_stolen = qc_load_relaxed(&h->stolen);
+    out->pages_adopted = qc_load_relaxed(&h->adopted);
+    out->pages_given_back = qc_load_relaxed(&h->given_back);
 }

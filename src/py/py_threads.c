@@ -82,7 +82,7 @@ int
 threads_init_state(qc_state *state)
 {
     state->queue = retire_queue_new(&qsbr_process);
-    state->heap = heap_new();
+    state->heap = heap_new(&qsbr_process);
     if (state->queue == NULL || state->heap == NULL) {
         PyErr_NoMemory();
         return -1;

@@ -107,7 +107,8 @@ hash_well(uint64_t key)
 static inline kt
 kt_new(uint64_t (*hash)(uint64_t))
 {
-    kt k = {.p = place_new(), .hash = hash, .heap = heap_new()};
+    kt k = {.p = place_new(), .hash = hash};
+    k.heap = heap_new(k.p.domain);
     k.map = malloc(sizeof *k.map);
     CHECK(k.map != NULL && k.heap != NULL && keytable_init(k.map, k.heap, 0));
     return k;

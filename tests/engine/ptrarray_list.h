@@ -110,7 +110,7 @@ list_begin_tests(void)
 {
     harness_init(true);
     CHECK(qsbr_register_process() != NULL);
-    words_heap = heap_new();
+    words_heap = heap_new(&qsbr_process);
     ptrarray_init(&list);
 }
 

@@ -12,7 +12,7 @@ static void
 test_heap_counts_what_it_gave_out(void)
 {
     enum { BLOCKS = 200 };
-    heap *h = heap_new();
+    heap *h = heap_new(&qsbr_process);
     CHECK(h != NULL);
     CHECK_EQ(heap_live_bytes(h), 0);
     unsigned char *blocks[BLOCKS];
@@ -42,7 +42,7 @@ test_heap_counts_what_it_gave_out(void)
 static void
 test_heap_deleted_before_its_blocks(void)
 {
-    heap *h = heap_new();
+    heap *h = heap_new(&qsbr_process);
     void *a = heap_alloc(h, 100), *b = heap_alloc(h, 1 << 20);
     CHECK(a != NULL && b != NULL);
     heap_delete(h);
@@ -55,7 +55,7 @@ test_heap_deleted_before_its_blocks(void)
 static void
 test_heap_sizes_beyond_memory(void)
 {
-    heap *h = heap_new();
+    heap *h = heap_new(&qsbr_process);
     CHECK(heap_alloc(h, SIZE_MAX) == NULL);
     CHECK(heap_alloc(h, SIZE_MAX - 64) == NULL);
     CHECK(heap_alloc(h, (size_t)PTRDIFF_MAX + 1) == NULL);
@@ -70,7 +70,7 @@ test_heap_sizes_beyond_memory(void)
 static void
 test_heap_fails_at_the_nth(void)
 {
-    heap *h = heap_new();
+    heap *h = heap_new(&qsbr_process);
     void *p[10];
     for (int forever = 0; forever < 2; forever++) {
         heap_fail_at(3, forever != 0);
@@ -115,7 +115,7 @@ trade(void *arg, unsigned i)
 static void
 test_heap_from_several_threads(void)
 {
-    traded t = {.heap = heap_new()};
+    traded t = {.heap = heap_new(&qsbr_process)};
     run_threads(3, trade, &t);
     size_t left = 0;
     for (int i = 0; i < SLOTS; i++)
@@ -131,21 +131,21 @@ test_heap_from_several_threads(void)
     heap_delete(t.heap);
 }
 
-#if defined(QC_DEBUG) && defined(__GLIBC__) && !HARNESS_SANITIZED
-/* What is freed is overwritten: glibc gives the next caller the same block, with
+#ifdef QC_DEBUG
+/* What is freed is overwritten: the page gives the next caller the same block, with
  * what was in it.  (A compiler is free to leave out stores before a free.) */
 static void
 test_heap_poisons_what_it_frees(void)
 {
     enum { SIZE = 200 };
-    heap *h = heap_new();
+    heap *h = heap_new(&qsbr_process);
     void *block = heap_alloc(h, SIZE);
     uintptr_t was = (uintptr_t)block;
     memset(block, 1, SIZE);
     heap_free(h, block, SIZE);
     volatile unsigned char *again = heap_alloc(h, SIZE);
     CHECK_EQ((uintptr_t)again, was);
-    for (int i = 32; i < SIZE; i++) /* the allocator's own words are in front */
+    for (int i = sizeof(heap_block); i < SIZE; i++) /* H1: the first word is the heap's */
         CHECK_EQ(again[i], QC_POISON);
     heap_free(h, (void *)again, SIZE);
     heap_delete(h);
@@ -155,14 +155,15 @@ test_heap_poisons_what_it_frees(void)
 int
 main(void)
 {
-    harness_init(false);
+    harness_init(true);
+    CHECK(qsbr_register_process() != NULL); /* the threads of the last test have none */
     RUN(test_heap_counts_what_it_gave_out);
     RUN(test_heap_deleted_before_its_blocks);
     RUN(test_heap_sizes_beyond_memory);
 #ifdef QC_DEBUG
     RUN(test_heap_fails_at_the_nth);
 #endif
-#if defined(QC_DEBUG) && defined(__GLIBC__) && !HARNESS_SANITIZED
+#ifdef QC_DEBUG
     RUN(test_heap_poisons_what_it_frees);
 #endif
     RUN(test_heap_from_several_threads);

@@ -312,7 +312,7 @@ main(void)
 {
     harness_init(true);
     CHECK(qsbr_register_process() != NULL);
-    words_heap = heap_new();
+    words_heap = heap_new(&qsbr_process);
     queue = retire_queue_new(&qsbr_process);
     CHECK(words_heap != NULL && queue != NULL);
     ptrarray_init(&list);

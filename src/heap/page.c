@@ -1,0 +1,384 @@
+#include "heap/page.h"
+
+#ifdef QC_DEBUG
+unsigned page_blocks = 24;
+#endif
+
+/* ---- the owner's fields ---- */
+
+static heap_block *
+block_at(heap_page *p, uint32_t i)
+{
+    return (heap_block *)(p->base + PAGE_FIRST + (size_t)i * p->block_bytes);
+}
+
+static heap_block *
+foreign_block(heap_page *p, uint64_t s)
+{
+    return state_foreign(s) == 0 ? NULL : (heap_block *)(p->base + state_foreign(s) * PAGE_GRAIN);
+}
+
+/* H1: beyond the link nobody reads a free block. */
+static void
+hide(heap_page *p, heap_block *b)
+{
+#ifdef QC_DEBUG
+    page_show(b, p->block_bytes);
+    qc_poison(b + 1, p->block_bytes - sizeof *b);
+#endif
+    page_hide(b + 1, p->block_bytes - sizeof *b);
+}
+
+#ifdef QC_DEBUG
+/* A free block that is not as it was left was written to by somebody who had no
+ * right to: a writer that freed it, or kept it for longer than a section. */
+static void
+check_hidden(heap_page *p, heap_block *b)
+{
+    page_show(b, p->block_bytes);
+    for (uint32_t i = sizeof *b; i < p->block_bytes; i++)
+        qc_assert(((unsigned char *)b)[i] == QC_POISON);
+    page_hide(b + 1, p->block_bytes - sizeof *b);
+}
+#endif
+
+static bool
+has_block(heap_page *p)
+{
+    return qc_load_relaxed(&p->free) != NULL ||
+           qc_load_relaxed(&p->used) < qc_load_relaxed(&p->capacity);
+}
+
+/* A block of a page that the caller has just made one more live in. */
+static void *
+pop(heap_page *p)
+{
+    heap_block *b = qc_load_relaxed(&p->free);
+    if (b != NULL) {
+#ifdef QC_DEBUG
+        check_hidden(p, b);
+#endif
+        qc_store_relaxed(&p->free, (heap_block *)b->link);
+        qc_store_relaxed(&p->n_free, qc_load_relaxed(&p->n_free) - 1);
+    }
+    else {
+        uint32_t i = qc_load_relaxed(&p->used);
+        b = block_at(p, i);
+        qc_store_relaxed(&p->used, i + 1);
+    }
+    page_check(p);
+    return b;
+}
+
+void
+page_reset(heap_page *p)
+{
+    /* What was retired into it is as free as what was not used: the list heads
+     * first, so that a fork between the stores loses blocks and doubles none. */
+    qc_store_relaxed(&p->newer, NULL);
+    qc_store_relaxed(&p->older, NULL);
+    qc_store_relaxed(&p->free, NULL);
+    qc_store_relaxed(&p->n_free, 0u);
+    qc_store_release(&p->used, 0u);
+    p->n_older = 0;
+    p->lossy = false;
+    page_hide(p->base + PAGE_FIRST, PAGE_BYTES - PAGE_FIRST);
+}
+
+/* H2: the older generation's grace period is over. */
+static void
+free_older(heap_local *l, heap_page *p)
+{
+    heap_block *first = qc_load_relaxed(&p->older);
+    qc_assert(qc_load_relaxed(&p->free) == NULL);
+    qc_store_relaxed(&p->older, NULL);
+    for (heap_block *b = first; b != NULL; b = b->link)
+        hide(p, b);
+    /* release: after `older` is empty, for the child of a fork (page.h). */
+    qc_store_release(&p->free, first);
+    qc_store_relaxed(&p->n_free, p->n_older);
+    qc_sub_relaxed(&l->retired_bytes, (uint64_t)p->n_older * p->block_bytes);
+}
+
+/* What other threads retired becomes part of `newer`. */
+static void
+collect_foreign(heap_page *p)
+{
+    uint64_t s = qc_load_acquire(&p->state);
+    while (state_foreign(s) != 0 && !qc_cas_acq_rel(&p->state, &s, s & ~STATE_FOREIGN))
+        ;
+    heap_block *first = foreign_block(p, s);
+    if (first == NULL)
+        return;
+    heap_block *last = first;
+    while (last->link != NULL)
+        last = last->link;
+    last->link = qc_load_relaxed(&p->newer);
+    qc_store_release(&p->newer, first);
+}
+
+/* H2: newer becomes older: taken, then one advance, then tagged. */
+static void
+promote(heap_local *l, heap_page *p)
+{
+    uint64_t goal;
+    qc_assert(qc_load_relaxed(&p->older) == NULL);
+#ifdef QC_BREAK_PAGE_TAG_EARLY
+    goal = qsbr_advance(l->heap->domain);
+#endif
+    qc_yield("page take");
+    collect_foreign(p);
+    heap_block *taken = qc_load_relaxed(&p->newer);
+    if (taken == NULL)
+        return;
+    qc_store_relaxed(&p->newer, NULL);
+#ifndef QC_BREAK_PAGE_TAG_EARLY
+    goal = qsbr_advance(l->heap->domain);
+#endif
+    p->older_goal = goal;
+    p->n_older = 0;
+    for (heap_block *b = taken; b != NULL; b = b->link)
+        p->n_older++;
+    /* release: after `newer` is empty, for the child of a fork (page.h). */
+    qc_store_release(&p->older, taken);
+}
+
+/* A waiting page whose own goal is reached serves its class as a new one would. */
+static bool
+renew(heap_local *l, heap_page *p)
+{
+    uint64_t s = qc_load_acquire(&p->state);
+    if (state_live(s) != 0 || !(s & STATE_TAGGED) || !qsbr_goal_reached(l->heap->domain, p->goal))
+        return false;
+    /* Only the owner makes a page live, and this is it. */
+    uint32_t retired = qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free);
+    qc_sub_relaxed(&l->retired_bytes, (uint64_t)retired * p->block_bytes);
+    bool same = qc_cas_acq_rel(&p->state, &s, s & ~(STATE_FOREIGN | STATE_PHASE));
+    qc_assert(same);
+    (void)same;
+    page_reset(p);
+    return true;
+}
+
+bool
+page_gather(heap_local *l, heap_page *p)
+{
+    if (has_block(p) || renew(l, p))
+        return true;
+#ifdef QC_BREAK_BLOCK_AT_ONCE
+    if (state_live(qc_load_relaxed(&p->state)) == 0) {
+        if (qc_load_relaxed(&p->older) == NULL)
+            promote(l, p);
+        p->older_goal = qc_load_relaxed(&l->heap->domain->rd_seq);
+    }
+#endif
+    if (qc_load_relaxed(&p->older) != NULL && qsbr_goal_reached(l->heap->domain, p->older_goal))
+        free_older(l, p);
+    /* The next generation may start to wait now. */
+    if (qc_load_relaxed(&p->older) == NULL)
+        promote(l, p);
+    page_check(p);
+    return has_block(p);
+}
+
+/* ---- allocating ---- */
+
+/* All its blocks are in use: off the list, until one comes back.  False: one did. */
+static bool
+unlist(heap_local *l, heap_page *p)
+{
+    uint64_t s = qc_load_acquire(&p->state);
+    do
+        if (state_foreign(s) != 0 || state_live(s) == 0)
+            return false;
+    while (!qc_cas_acq_rel(&p->state, &s, s & ~STATE_LISTED));
+    page_list_remove(&l->listed[p->class], IN_CLASS, p);
+    return true;
+}
+
+/* The first page of the class that has a block.  Of a number of pages only, so that
+ * an allocation is short also while a reader holds many back; those looked at go to
+ * the end.  *goal: the oldest one that would give more.  (lock) */
+static heap_page *
+ready_page(heap_local *l, unsigned class, uint64_t *goal)
+{
+    page_list *list = &l->listed[class];
+    for (size_t n = list->n < PAGE_LOOKS ? list->n : PAGE_LOOKS; n > 0; n--) {
+        heap_page *p = list->first;
+        if (page_gather(l, p))
+            return p;
+        bool retired = qc_load_relaxed(&p->older) != NULL || qc_load_relaxed(&p->newer) != NULL;
+        if (!retired && unlist(l, p))
+            continue;
+        if (retired && (*goal == 0 || qsbr_before(p->older_goal, *goal)))
+            *goal = p->older_goal;
+        page_list_remove(list, IN_CLASS, p);
+        page_list_push(list, IN_CLASS, p, false);
+    }
+    return NULL;
+}
+
+/* One more live, which takes a waiting page off its list (H4).  (owner, lock: nobody
+ * can take the page away.) */
+static void *
+take_block(heap_local *l, heap_page *p)
+{
+    uint64_t s = qc_load_acquire(&p->state);
+    while (!qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1))
+        ;
+    qc_assert((s & STATE_TAG) == l->tag);
+    if (state_live(s) == 0 && (s & STATE_WAITS) != 0)
+        qc_add_relaxed(&l->heap->back, 1u);
+    qc_store_relaxed(&l->current[p->class], p);
+    return pop(p);
+}
+
+void *
+page_alloc_slow(heap_local *l, unsigned class)
+{
+    for (bool polled = false;;) {
+        uint64_t goal = 0;
+        void *block = NULL;
+        heap_lock_local(l);
+        heap_page *p = ready_page(l, class, &goal);
+        if (p != NULL)
+            block = take_block(l, p);
+        page_check_local(l);
+        qc_lock_release(&l->lock);
+        if (block != NULL)
+            return block;
+        /* A fresh page would be needed: that is worth a heavy barrier, once. */
+        if (!polled && goal != 0) {
+            polled = true;
+            if (qsbr_poll(l->heap->domain, goal))
+                continue;
+        }
+        if (!page_fresh(l, class))
+            return NULL;
+    }
+}
+
+void *
+page_alloc(heap_local *l, unsigned class)
+{
+    heap_page *p = qc_load_relaxed(&l->current[class]);
+    if (qc_likely(p != NULL)) {
+        uint64_t s = qc_load_relaxed(&p->state);
+        /* acquire: partner are the CASes by which the last blocks came back.  If
+         * the tag is still ours, so is all that has_block looked at. */
+        if (qc_likely((s & STATE_TAG) == l->tag && has_block(p)) &&
+            qc_likely(qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1)))
+            return pop(p);
+    }
+    return page_alloc_slow(l, class);
+}
+
+/* ---- giving back ---- */
+
+static void
+push(_Atomic(heap_block *) *list, heap_block *b)
+{
+    b->link = qc_load_relaxed(list);
+    /* release: the link first, for the child of a fork. */
+    qc_store_release(list, b);
+}
+
+/* By the owner: the block has a list before the page may become empty. */
+static uint64_t
+give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
+{
+    if (retire) {
+        push(&p->newer, b);
+    }
+    else {
+        hide(p, b);
+        push(&p->free, b);
+        qc_store_relaxed(&p->n_free, qc_load_relaxed(&p->n_free) + 1);
+    }
+    /* release: partner is whoever takes the page (page_take_reached) or sees that it
+     * is empty. */
+    while (!qc_cas_acq_rel(&p->state, &s, s - 1))
+        ;
+    return s - 1;
+}
+
+/* H5: by anybody else, one CAS for the list and the count.  (The list is taken as a
+ * whole, so a head that comes back is as good as one that stayed.) */
+static uint64_t
+give_foreign(heap_page *p, heap_block *b, uint64_t s)
+{
+    uint64_t head = (uint64_t)((char *)b - p->base) / PAGE_GRAIN << STATE_FOREIGN_SHIFT;
+    uint64_t after;
+    do {
+        b->link = foreign_block(p, s);
+        after = ((s & ~STATE_FOREIGN) | head) - 1;
+        qc_yield("page give");
+    } while (!qc_cas_acq_rel(&p->state, &s, after));
+    return after;
+}
+
+void
+page_give(heap *h, heap_local *l, void *block, bool retire)
+{
+    heap_page *p = page_of(block);
+    uint64_t s = qc_load_relaxed(&p->state);
+    bool mine = l != NULL && (s & STATE_TAG) == l->tag;
+    qc_assert(state_live(s) != 0 && (s & STATE_TAG) != 0);
+    page_show(block, sizeof(heap_block));
+    if (retire || !mine)
+        qc_add_relaxed(&(l != NULL ? l : h->common)->retired_bytes, p->block_bytes);
+    if (mine)
+        s = give_own(p, block, retire, s);
+    else
+        s = give_foreign(p, block, s);
+    /* From here on the page may be anybody's.  Its descriptor stays. */
+    if (qc_unlikely((s & STATE_LAST) != 0)) {
+        if (state_live(s) == 0)
+            heap_unref(h);
+    }
+    else if (qc_unlikely((s & STATE_LISTED) == 0 ||
+                         (state_live(s) == 0 && (s & STATE_UNTAGGED) == 0))) {
+        page_settle(p);
+    }
+}
+
+/* ---- what must hold ---- */
+
+#ifdef QC_DEBUG
+static uint32_t
+count_blocks(heap_page *p, heap_block *b, unsigned char *seen)
+{
+    uint32_t n = 0;
+    for (; b != NULL; b = b->link, n++) {
+        size_t at = (size_t)((char *)b - p->base);
+        qc_assert(at >= PAGE_FIRST && at < PAGE_BYTES);
+        qc_assert((at - PAGE_FIRST) % p->block_bytes == 0);
+        size_t i = (at - PAGE_FIRST) / p->block_bytes;
+        qc_assert(i < qc_load_relaxed(&p->used) && !seen[i]); /* on one list, once */
+        seen[i] = 1;
+    }
+    return n;
+}
+
+void
+page_check(heap_page *p)
+{
+    unsigned char seen[PAGE_BYTES / PAGE_GRAIN] = {0};
+    uint32_t used = qc_load_relaxed(&p->used);
+    qc_assert(used <= qc_load_relaxed(&p->capacity));
+    uint32_t n = count_blocks(p, qc_load_relaxed(&p->free), seen);
+    qc_assert(n == qc_load_relaxed(&p->n_free) || p->lossy);
+    n += count_blocks(p, qc_load_relaxed(&p->newer), seen);
+    n += count_blocks(p, qc_load_relaxed(&p->older), seen);
+    /* Others only push: the list that a state names stays as it is. */
+    uint64_t s = qc_load_acquire(&p->state);
+    n += count_blocks(p, foreign_block(p, s), seen);
+    qc_assert(n + state_live(s) == used || (p->lossy && n + state_live(s) <= used + 1));
+}
+#else
+void
+page_check(heap_page *p)
+{
+    (void)p;
+}
+#endif
