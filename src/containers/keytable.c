@@ -73,6 +73,7 @@ publish(keymap *map, keytable *t)
 {
     qc_yield("publish table");
     qc_store_release(&map->table.published, t);
+    qc_yield("table published");
 }
 
 /* The first empty slot for a hash. */
@@ -123,10 +124,15 @@ move_words(keytable *old, keytable *new)
     /* release: partner is the acquire load of who meets MOVED (also ordered by
      * the CAS below; this one is for iterators). */
     qc_store_release(&old->next, new);
+    qc_yield("next");
     for (uint32_t i = 0; i < used; i++) {
         qc_word word = qc_load_relaxed(&from[i].value);
         if (word == WORD_DELETED)
             continue;
+        if (word == WORD_MOVED) { /* by who began it: see keytable_mend */
+            n++;
+            continue;
+        }
 #ifdef QC_BREAK_MOVED_BEFORE_COPY
         qc_store_release(&from[i].value, WORD_MOVED);
         (void)to;
@@ -185,10 +191,13 @@ keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t 
     /* release: partner is the acquire load of the slot in the probe.  Without it
      * a reader can find the slot and not the key. */
     qc_store_release(&t->index[slot], keytable_tag(t, hash) | n);
+    qc_yield("slot");
     /* release: partner is the acquire load in keytable_cursor_init. */
     qc_store_release(&t->used, n + 1);
+    qc_yield("used");
     t->last = n + 1;
     qc_store_release(&map->live, qc_load_relaxed(&map->live) + 1);
+    qc_yield("live");
     keytable_check(map);
 }
 
@@ -196,7 +205,9 @@ qc_word
 keytable_exchange(keytable_entry *e, qc_word word)
 {
     /* release: the probe's acquire; acquire: the old word's object is complete. */
-    return qc_exchange_acq_rel(&e->value, word);
+    qc_word old = qc_exchange_acq_rel(&e->value, word);
+    qc_yield("exchanged");
+    return old;
 }
 
 qc_word
@@ -208,7 +219,9 @@ keytable_delete(keymap *map, keytable_pos *pos)
     qc_assert(word_is_live(word));
     qc_yield("delete");
     qc_store_release(&pos->table->index[pos->slot], KEYTABLE_DUMMY);
+    qc_yield("dummy");
     qc_store_release(&map->live, qc_load_relaxed(&map->live) - 1);
+    qc_yield("live");
     keytable_check(map);
     return word;
 }
@@ -246,6 +259,7 @@ keytable_freeze(keymap *map, qsbr_domain *domain)
     /* Ordered before the advance's RMW: an assignment whose section begins at
      * the goal sees the flag, all others are waited for. */
     qc_store_release(&map->frozen, 1u);
+    qc_yield("frozen");
     if (qsbr_wait(domain, qsbr_advance(domain)))
         return true;
     qc_store_release(&map->frozen, 0u);
@@ -256,6 +270,7 @@ void
 keytable_thaw(keymap *map)
 {
     qc_store_release(&map->frozen, 0u);
+    qc_yield("thawed");
 }
 
 keytable *
@@ -264,8 +279,71 @@ keytable_swap(keymap *map, keytable *empty)
     keytable *old = keytable_locked(map);
     publish(map, empty);
     qc_store_release(&map->live, 0u);
+    qc_yield("swapped");
     keytable_check(map);
     return old;
+}
+
+/* ---- what a fork left half done (Q10) ---- */
+
+/* What is written beside the words and the index, from them. */
+static void
+recount(keymap *map, keytable *t)
+{
+    keytable_entry *entries = keytable_entries(t);
+    uint32_t used = qc_load_relaxed(&t->used), live = 0;
+    for (uint64_t i = 0; i <= t->mask; i++) {
+        uint32_t s = qc_load_relaxed(&t->index[i]);
+        if (s >= KEYTABLE_DUMMY)
+            continue;
+        if ((s & t->mask) >= used) /* an insertion: readers find it, so it is there */
+            used = (s & t->mask) + 1;
+        if (qc_load_relaxed(&entries[s & t->mask].value) == WORD_DELETED)
+            qc_store_release(&t->index[i], KEYTABLE_DUMMY);
+    }
+    t->last = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        if (qc_load_relaxed(&entries[i].value) == WORD_DELETED)
+            continue;
+        t->last = i + 1;
+        live++;
+    }
+    qc_store_release(&t->used, used);
+    qc_store_release(&map->live, live);
+}
+
+keytable *
+keytable_mend(keymap *map)
+{
+    keytable *t = keytable_locked(map), *old = NULL;
+#ifdef QC_BREAK_NO_MEND
+    return old;
+#endif
+    keytable *next = qc_load_relaxed(&t->next);
+    if (next != NULL) {
+        /* It was growing: `next` is complete but for the words, and has the entries
+         * of `t` that are not deleted in the same order. */
+        move_words(t, next);
+        publish(map, next);
+        old = t;
+        t = next;
+    }
+    recount(map, t);
+    qc_store_release(&map->frozen, 0u);
+    keytable_check(map);
+    return old;
+}
+
+/* With the lock of a thread that is gone. */
+static uint64_t
+len_of_orphan(keymap *map, qc_lock_found *found)
+{
+    keytable *next = qc_load_relaxed(&keytable_locked(map)->next);
+    if (next != NULL)
+        return qc_load_relaxed(&next->used); /* complete, and nothing deleted yet */
+    (void)keytable_mend(map);
+    *found = QC_LOCK_TAKEN;
+    return qc_load_relaxed(&map->live);
 }
 
 uint64_t
@@ -273,9 +351,10 @@ keytable_len(keymap *map)
 {
 #ifndef QC_BREAK_LEN_NO_LOCK
     if (qc_unlikely(qc_lock_is_held(&map->lock))) {
-        qc_lock_acquire(&map->lock);
-        uint64_t n = qc_load_relaxed(&map->live);
-        qc_lock_release(&map->lock);
+        qc_lock_found found = qc_lock_acquire(&map->lock);
+        uint64_t n =
+            found == QC_LOCK_TAKEN ? qc_load_relaxed(&map->live) : len_of_orphan(map, &found);
+        qc_lock_release_as(&map->lock, found);
         return n;
     }
 #endif

@@ -40,6 +40,12 @@
  *  K6  keytable_step: see there.
  *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
  *      grace period, no word changes.
+ *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
+ *      What readers follow (the table, its index, entries, words, `next`) is right
+ *      at every moment, K1-K3 live by that; only what is written beside it (used,
+ *      last, live, frozen) may not be.  keytable_mend makes that anew and ends what
+ *      readers see as begun: an insertion or deletion that they see has happened,
+ *      growing goes on.  Nothing but what the thread had in hand is lost.
  *
  * Locks and sections are the caller's, and so are references: words and keys are
  * opaque here.  A match compares a key with an entry's and answers MISS, HIT,
@@ -273,6 +279,11 @@ bool keytable_find_last(keymap *map, keytable_pos *pos);
  * assigns without the lock. */
 bool keytable_freeze(keymap *map, qsbr_domain *domain);
 void keytable_thaw(keymap *map);
+
+/* Q10: with the lock, found as an orphan.  Allocates nothing and cannot fail; done
+ * twice, or cut short by a fork and done again, it is the same.  Returns the table
+ * that was replaced, as keytable_make_room does, or NULL. */
+keytable *keytable_mend(keymap *map);
 
 /* Puts an empty table (from keytable_new_empty) in place; returns the old one,
  * whose live words and their keys are the caller's to drop, after the grace

@@ -40,11 +40,19 @@ dict_traverse(PyObject *self, visitproc visit, void *arg)
     if (t == NULL)
         return 0;
     keytable_entry *entries = keytable_entries(t);
+    /* Growing, since a fork left it half done (Q10): what is MOVED is in `next`, in
+     * the same order. */
+    keytable *next = qc_load_acquire(&t->next);
+    keytable_entry *moved = next == NULL ? NULL : keytable_entries(next);
     uint32_t used = qc_load_relaxed(&t->used);
     for (uint32_t i = 0; i < used; i++) {
         qc_word word = qc_load_relaxed(&entries[i].value);
-        if (!word_is_live(word))
+        if (word == WORD_DELETED)
             continue;
+        if (moved != NULL && word == WORD_MOVED)
+            word = qc_load_relaxed(&moved->value);
+        if (moved != NULL)
+            moved++;
         Py_VISIT((PyObject *)word_to_pointer(entries[i].key));
         if (refs_word_is_object(word))
             Py_VISIT((PyObject *)word_to_pointer(word));
@@ -254,9 +262,9 @@ dict_sizeof(PyObject *self, PyObject *ignored)
     (void)ignored;
     dict_object *d = dict_of(self);
     size_t size = (size_t)Py_TYPE(self)->tp_basicsize;
-    qc_lock_acquire(&d->map.lock);
+    qc_lock_found found = qc_lock_acquire(&d->map.lock);
     size += keytable_locked(&d->map)->bytes;
-    qc_lock_release(&d->map.lock);
+    qc_lock_release_as(&d->map.lock, found);
     return PyLong_FromSize_t(size);
 }
 

@@ -46,6 +46,24 @@ dict_hash(PyObject *key)
     return refs_hash(key);
 }
 
+/* Q10: of a lock whose holder was left behind by a fork; the dict is right afterwards,
+ * and the lock held. */
+QC_NOINLINE void dict_mend(dict_object *d);
+
+/* Nothing is reserved when it is called (dict_mend retires). */
+QC_INLINE void
+dict_lock(dict_object *d)
+{
+    if (qc_unlikely(qc_lock_acquire(&d->map.lock) == QC_LOCK_ORPHANED))
+        dict_mend(d);
+}
+
+static inline void
+dict_unlock(dict_object *d)
+{
+    qc_lock_release(&d->map.lock);
+}
+
 /* Lock-free: a new reference in *value if FOUND.  An exception if FAILED. */
 dict_result dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value);
 dict_result dict_contains_key(dict_object *d, PyObject *key, Py_hash_t hash);

@@ -22,6 +22,25 @@ unref_table_item(uint64_t arg)
     keytable_unref(word_to_pointer(arg));
 }
 
+void
+dict_mend(dict_object *d)
+{
+    keytable *old = keytable_mend(&d->map);
+    bool shared = sharing_is_shared(&d->sharing);
+    sharing_resized(d->state, &d->sharing, keytable_locked(&d->map)->bytes);
+    dict_unlock(d); /* as after any change: retiring comes later, and may ask */
+    retire_local *local =
+        threads_cached.queue_id == d->state->queue_id ? threads_cached.local : NULL;
+    if (old != NULL && !shared) {
+        keytable_unref(old);
+    }
+    else if (old != NULL && local != NULL && retire_reserve(local, 1)) {
+        retire_block(local, unref_table_item, word_from_pointer(old), old->bytes);
+        retire_commit(local);
+    } /* else no memory: the old table leaks, and nothing that it refers to */
+    (void)qc_lock_acquire(&d->map.lock); /* no orphan: it was put right */
+}
+
 /* What a change under the lock unlinked, to be dropped after unlocking (unshared),
  * or in the queue already (shared). */
 typedef struct {
@@ -104,10 +123,10 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
     keytable_pos pos;
     unlinked u;
     dict_result result = DICT_FAILED;
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     keytable_result r = find_locked(p, hash, &pos);
     if (r == KEYTABLE_ERROR) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         return DICT_FAILED;
     }
     if (r == KEYTABLE_HIT && only_insert) {
@@ -118,7 +137,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
         *current = qc_load_acquire(&pos.entry->value);
         refs_retain(*current);
         qsbr_exit(p->rec);
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         return DICT_FOUND;
     }
     bool ok = prepare(d, &u, local);
@@ -129,7 +148,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
     else if (ok && insert_locked(d, &pos, p->key, hash, word, &u)) {
         result = DICT_ABSENT;
     }
-    qc_lock_release(&d->map.lock);
+    dict_unlock(d);
     drop_unlinked(&u);
     if (result == DICT_FAILED)
         PyErr_NoMemory();
@@ -141,7 +160,7 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *v
 {
     unlinked u;
     if (!prepare(d, &u, local)) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         PyErr_NoMemory();
         return DICT_FAILED;
     }
@@ -155,7 +174,7 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *v
         unlink_ref(&u, *value);
         unlink_ref(&u, *key);
     }
-    qc_lock_release(&d->map.lock);
+    dict_unlock(d);
     drop_unlinked(&u);
     return DICT_FOUND;
 }
@@ -223,10 +242,10 @@ dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
     if (!begin_change(&p, d, key, &local))
         return DICT_FAILED;
     p.locked = true;
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     keytable_result r = find_locked(&p, (uint64_t)hash, &pos);
     if (r != KEYTABLE_HIT) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
     dict_result result = remove_locked(d, local, &pos, &word, &stored);
@@ -249,9 +268,9 @@ dict_remove_last(dict_object *d)
     qc_word word, key;
     if (!begin_change(&p, d, NULL, &local))
         return NULL;
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     if (!keytable_find_last(&d->map, &pos)) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         return NULL;
     }
     if (remove_locked(d, local, &pos, &word, &key) != DICT_FOUND)
@@ -272,14 +291,14 @@ replace_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word expecte
     keytable_pos pos;
     unlinked u;
     dict_result result = DICT_ABSENT;
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     keytable_result r = find_locked(p, hash, &pos);
     if (r != KEYTABLE_HIT) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
     if (!prepare(d, &u, local)) {
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         PyErr_NoMemory();
         return DICT_FAILED;
     }
@@ -289,7 +308,7 @@ replace_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word expecte
         unlink_ref(&u, expected);
         result = DICT_FOUND;
     }
-    qc_lock_release(&d->map.lock);
+    dict_unlock(d);
     drop_unlinked(&u);
     return result;
 }

@@ -8,7 +8,7 @@ static void
 leave(const probe_ctx *p)
 {
     if (p->locked)
-        qc_lock_release(&p->d->map.lock);
+        dict_unlock(p->d);
     else
         qsbr_exit(p->rec);
 }
@@ -17,7 +17,7 @@ static keytable *
 come_back(const probe_ctx *p)
 {
     if (p->locked) {
-        qc_lock_acquire(&p->d->map.lock);
+        dict_lock(p->d);
         return keytable_locked(&p->d->map);
     }
     qsbr_enter(p->rec);

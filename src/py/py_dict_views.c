@@ -32,6 +32,10 @@ iter_new(dict_object *d, view_kind kind)
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
     if (rec == NULL)
         return NULL;
+    if (qc_lock_may_be_orphaned(&d->map.lock)) {
+        dict_lock(d); /* Q10: an insertion that readers see may not be counted yet */
+        dict_unlock(d);
+    }
     iter_object *it = PyObject_GC_New(iter_object, d->state->dict_iter_type);
     if (it == NULL)
         return NULL;

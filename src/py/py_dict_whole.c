@@ -24,10 +24,28 @@ drop_table_item(uint64_t arg)
     keytable_unref(t);
 }
 
+/* Nobody else has the dict: if its lock is held, by a thread that a fork left behind
+ * (Q10). */
+static void
+mend_alone(dict_object *d)
+{
+    if (qc_unlikely(qc_lock_is_held(&d->map.lock))) {
+        (void)qc_lock_acquire(&d->map.lock);
+        keytable *old = keytable_mend(&d->map);
+        dict_unlock(d);
+        if (old != NULL)
+            keytable_unref(old);
+    }
+}
+
 void
 dict_drop_table(dict_object *d)
 {
     keytable *t = keytable_exclusive(&d->map);
+    if (t != NULL) {
+        mend_alone(d);
+        t = keytable_exclusive(&d->map);
+    }
     if (t != NULL) {
         qc_store_relaxed(&d->map.table.published, NULL);
         drop_table_item(word_from_pointer(t));
@@ -43,15 +61,16 @@ dict_tp_clear(PyObject *self)
     dict_object *d = dict_of(self);
     if (keytable_exclusive(&d->map) == NULL)
         return 0;
+    mend_alone(d);
     for (uint64_t n = qc_load_relaxed(&d->map.live); n > 0; n--) {
         keytable_pos pos;
         qc_word word = WORD_EMPTY;
-        qc_lock_acquire(&d->map.lock);
+        dict_lock(d);
         bool found = keytable_find_last(&d->map, &pos);
         qc_word key = found ? pos.entry->key : WORD_EMPTY;
         if (found)
             word = keytable_delete(&d->map, &pos);
-        qc_lock_release(&d->map.lock);
+        dict_unlock(d);
         if (!found)
             break;
         refs_release(word);
@@ -106,7 +125,7 @@ dict_clear_all(dict_object *d)
         PyErr_NoMemory();
         return -1;
     }
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     bool shared = sharing_is_shared(&d->sharing);
     bool reserved = shared && retire_reserve(local, 1);
     bool frozen = (reserved || !shared) && freeze(d, shared);
@@ -117,7 +136,7 @@ dict_clear_all(dict_object *d)
         if (shared)
             retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
     }
-    qc_lock_release(&d->map.lock);
+    dict_unlock(d);
     if (reserved)
         retire_commit(local);
     if (frozen && !shared)
@@ -165,13 +184,13 @@ dict_copy_pairs(dict_object *d, dict_pairs *pairs)
     *pairs = (dict_pairs){0};
     if (begin(d, &local) == NULL)
         return -1;
-    qc_lock_acquire(&d->map.lock);
+    dict_lock(d);
     bool shared = sharing_is_shared(&d->sharing);
     bool frozen = freeze(d, shared);
     bool copied = frozen && copy_live(d, pairs);
     if (frozen)
         thaw(d, shared);
-    qc_lock_release(&d->map.lock);
+    dict_unlock(d);
     if (copied)
         return 0;
     if (!frozen)

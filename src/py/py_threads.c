@@ -226,10 +226,10 @@ static void
 settle(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
 {
     if (refs_enable_deferred(op)) {
-        qc_lock_acquire(lock);
+        qc_lock_found found = qc_lock_acquire(lock);
         sharing->deferred = true;
         qc_add_relaxed(&state->deferred_grown, sharing->bytes);
-        qc_lock_release(lock);
+        qc_lock_release_as(lock, found);
     }
 }
 
@@ -238,12 +238,12 @@ threads_foreign(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *loc
 {
     qsbr_record *owner = qc_load_acquire(&sharing->owner);
     if (owner != QC_SHARED && owner != QC_SETTLED && owner != rec) {
-        qc_lock_acquire(lock);
+        qc_lock_found found = qc_lock_acquire(lock);
         owner = qc_load_relaxed(&sharing->owner);
         /* release: partner is the acquire load in threads_begin. */
         if (owner != QC_SHARED && owner != QC_SETTLED)
             qc_store_release(&sharing->owner, QC_SHARED);
-        qc_lock_release(lock);
+        qc_lock_release_as(lock, found);
         return;
     }
     /* Counted roughly, but each number is one thread's. */

@@ -202,6 +202,28 @@ kt_get(kt *k, uint64_t key)
     return n;
 }
 
+/* With nothing reserved.  Q10: what a thread that is gone had in hand is put right. */
+static inline void
+kt_lock(kt *k)
+{
+    if (qc_lock_acquire(&k->map->lock) == QC_LOCK_TAKEN)
+        return;
+    keytable *old = keytable_mend(k->map);
+    qc_lock_release(&k->map->lock);
+    if (old != NULL) {
+        CHECK(retire_reserve(k->p.local, 1));
+        retire_block(k->p.local, table_free, (uint64_t)(uintptr_t)old, old->bytes);
+        retire_commit(k->p.local);
+    }
+    CHECK_EQ(qc_lock_acquire(&k->map->lock), QC_LOCK_TAKEN);
+}
+
+static inline void
+kt_unlock(kt *k)
+{
+    qc_lock_release(&k->map->lock);
+}
+
 /* With the lock and something reserved: puts a word there, and gives back the old one or
  * WORD_EMPTY. */
 static inline qc_word
@@ -226,10 +248,10 @@ kt_put_locked(kt *k, uint64_t key, qc_word word)
 static inline void
 kt_put(kt *k, uint64_t key, qc_word word)
 {
+    kt_lock(k);
     CHECK(retire_reserve(k->p.local, 2));
-    qc_lock_acquire(&k->map->lock);
     qc_word old = kt_put_locked(k, key, word);
-    qc_lock_release(&k->map->lock);
+    kt_unlock(k);
     if (old != WORD_EMPTY && word_is_pointer(old))
         retire_ref(k->p.local, box_free, old);
     retire_commit(k->p.local);
@@ -289,8 +311,8 @@ kt_incr(kt *k, uint64_t key, int64_t delta)
             return word_to_int(pos.word) + delta;
         if (keytable_is_frozen(k->map)) {
             /* Wait for the one who holds the lock. */
-            qc_lock_acquire(&k->map->lock);
-            qc_lock_release(&k->map->lock);
+            kt_lock(k);
+            kt_unlock(k);
         }
     }
 }
@@ -309,13 +331,13 @@ kt_del(kt *k, uint64_t key)
 {
     kt_probe probe = {k, key};
     keytable_pos pos;
+    kt_lock(k);
     CHECK(retire_reserve(k->p.local, 2));
-    qc_lock_acquire(&k->map->lock);
     bool found = keytable_probe(keytable_locked(k->map), k->hash(key), kt_match, &probe, &pos) ==
                  KEYTABLE_HIT;
     qc_word word = found ? keytable_delete(k->map, &pos) : WORD_EMPTY;
     qc_word boxed = found ? pos.entry->key : WORD_EMPTY;
-    qc_lock_release(&k->map->lock);
+    kt_unlock(k);
     if (found)
         kt_drop(k, boxed, word);
     retire_commit(k->p.local);
@@ -328,8 +350,8 @@ kt_popitem(kt *k)
 {
     keytable_pos pos;
     uint64_t key = UINT64_MAX;
+    kt_lock(k);
     CHECK(retire_reserve(k->p.local, 2));
-    qc_lock_acquire(&k->map->lock);
     bool found = keytable_find_last(k->map, &pos);
     qc_word word = WORD_EMPTY, boxed = WORD_EMPTY;
     if (found) {
@@ -337,7 +359,7 @@ kt_popitem(kt *k)
         key = box_check(boxed, KEY_MAGIC)->key;
         word = keytable_delete(k->map, &pos);
     }
-    qc_lock_release(&k->map->lock);
+    kt_unlock(k);
     if (found)
         kt_drop(k, boxed, word);
     retire_commit(k->p.local);
@@ -347,14 +369,14 @@ kt_popitem(kt *k)
 static inline void
 kt_clear(kt *k)
 {
-    CHECK(retire_reserve(k->p.local, 1));
     keytable *empty = keytable_new_empty(k->heap);
     CHECK(empty != NULL);
-    qc_lock_acquire(&k->map->lock);
+    kt_lock(k);
+    CHECK(retire_reserve(k->p.local, 1));
     CHECK(keytable_freeze(k->map, k->p.domain));
     keytable *old = keytable_swap(k->map, empty);
     keytable_thaw(k->map);
-    qc_lock_release(&k->map->lock);
+    kt_unlock(k);
     retire_block(k->p.local, table_free_with_contents, (uint64_t)(uintptr_t)old, old->bytes);
     retire_commit(k->p.local);
 }
@@ -364,7 +386,7 @@ static inline unsigned
 kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
 {
     unsigned n = 0;
-    qc_lock_acquire(&k->map->lock);
+    kt_lock(k);
     CHECK(keytable_freeze(k->map, k->p.domain));
     keytable *t = keytable_locked(k->map);
     keytable_entry *e = keytable_entries(t);
@@ -380,8 +402,51 @@ kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
     }
     CHECK_EQ(n, qc_load_relaxed(&k->map->live));
     keytable_thaw(k->map);
-    qc_lock_release(&k->map->lock);
+    kt_unlock(k);
     return n;
+}
+
+/* ---- cursors ---- */
+
+static inline keytable_cursor
+kt_begin(kt *k)
+{
+    keytable_cursor c;
+    qsbr_enter(k->p.rec);
+    keytable_cursor_init(&c, k->map, k->p.rec);
+    qsbr_exit(k->p.rec);
+    return c;
+}
+
+/* The next key, or UINT64_MAX; its value's number in *n.  Everything that is touched is
+ * checked in the section. */
+static inline uint64_t
+kt_next(kt *k, keytable_cursor *c, uint64_t *n)
+{
+    qc_word key, word;
+    keytable_stepped r;
+    uint64_t found = UINT64_MAX;
+    do {
+        qsbr_enter(k->p.rec);
+        uint32_t at = c->at;
+        r = keytable_step(c, k->map, k->p.rec, &key, &word);
+        CHECK(r != KEYTABLE_AGAIN || c->at > at); /* it always ends */
+        CHECK(c->at - at <= 256);
+        if (r == KEYTABLE_ITEM) {
+            found = box_check(key, KEY_MAGIC)->key;
+            box *value = box_check(word, VALUE_MAGIC);
+            CHECK_EQ(value->key, found);
+            *n = value->n;
+        }
+        qsbr_exit(k->p.rec);
+    } while (r == KEYTABLE_AGAIN);
+    return found;
+}
+
+static inline void
+kt_end(keytable_cursor *c)
+{
+    keytable_unref(c->table);
 }
 
 #endif

@@ -21,60 +21,19 @@ filled(unsigned n)
     return k;
 }
 
-static keytable_cursor
-begin(kt *k)
-{
-    keytable_cursor c;
-    qsbr_enter(k->p.rec);
-    keytable_cursor_init(&c, k->map, k->p.rec);
-    qsbr_exit(k->p.rec);
-    return c;
-}
-
-/* The next key, or UINT64_MAX; its value's number in *n.  Everything that is touched is
- * checked in the section. */
-static uint64_t
-next(kt *k, keytable_cursor *c, uint64_t *n)
-{
-    qc_word key, word;
-    keytable_stepped r;
-    uint64_t found = UINT64_MAX;
-    do {
-        qsbr_enter(k->p.rec);
-        uint32_t at = c->at;
-        r = keytable_step(c, k->map, k->p.rec, &key, &word);
-        CHECK(r != KEYTABLE_AGAIN || c->at > at); /* it always ends */
-        CHECK(c->at - at <= 256);
-        if (r == KEYTABLE_ITEM) {
-            found = box_check(key, KEY_MAGIC)->key;
-            box *value = box_check(word, VALUE_MAGIC);
-            CHECK_EQ(value->key, found);
-            *n = value->n;
-        }
-        qsbr_exit(k->p.rec);
-    } while (r == KEYTABLE_AGAIN);
-    return found;
-}
-
-static void
-end(keytable_cursor *c)
-{
-    keytable_unref(c->table);
-}
-
 static void
 test_K6_all_in_order(void)
 {
     kt k = filled(KEYS);
-    keytable_cursor c = begin(&k);
+    keytable_cursor c = kt_begin(&k);
     uint64_t n;
     for (uint64_t key = 0; key < KEYS; key++) {
-        CHECK_EQ(next(&k, &c, &n), key);
+        CHECK_EQ(kt_next(&k, &c, &n), key);
         CHECK_EQ(n, key);
     }
     for (int i = 0; i < 3; i++)
-        CHECK_EQ(next(&k, &c, &n), UINT64_MAX); /* and stays at the end */
-    end(&c);
+        CHECK_EQ(kt_next(&k, &c, &n), UINT64_MAX); /* and stays at the end */
+    kt_end(&c);
     kt_delete(&k);
 }
 
@@ -147,10 +106,10 @@ iterate_with(const change *what, unsigned many, unsigned after)
     static bool seen[KEYS], gone[KEYS]; /* gone: deleted at some time */
     memset(seen, 0, sizeof seen);
     memset(gone, 0, sizeof gone);
-    keytable_cursor c = begin(&k);
+    keytable_cursor c = kt_begin(&k);
     unsigned steps = 0;
     uint64_t n, key;
-    while ((key = next(&k, &c, &n)) != UINT64_MAX) {
+    while ((key = kt_next(&k, &c, &n)) != UINT64_MAX) {
         CHECK_EQ(kt_get(&k, key), n); /* there, now */
         if (key < KEYS) {
             CHECK(!seen[key] || gone[key]);
@@ -172,7 +131,7 @@ iterate_with(const change *what, unsigned many, unsigned after)
     }
     for (key = 0; key < KEYS; key++)
         CHECK(seen[key] || gone[key]);
-    end(&c);
+    kt_end(&c);
     kt_delete(&k);
 }
 
@@ -205,15 +164,15 @@ test_K6_cursors_pin_their_tables(void)
     kt k = filled(10);
     keytable_cursor c[CURSORS];
     for (int i = 0; i < CURSORS; i++) {
-        c[i] = begin(&k);
+        c[i] = kt_begin(&k);
         grow(&k);
         retire_collect(k.p.local);
     }
     uint64_t n;
     for (int i = CURSORS - 1; i >= 0; i--) {
         for (uint64_t key = 0; key < 10; key++)
-            CHECK_EQ(next(&k, &c[i], &n), key);
-        end(&c[i]);
+            CHECK_EQ(kt_next(&k, &c[i], &n), key);
+        kt_end(&c[i]);
     }
     kt_delete(&k); /* every table is freed: the heap is empty */
 }
@@ -229,12 +188,12 @@ iterate_now(const char *where)
     (void)where;
     void (*hook)(const char *) = qc_yield_hook;
     qc_yield_hook = NULL;
-    keytable_cursor c = begin(at_hook);
+    keytable_cursor c = kt_begin(at_hook);
     uint64_t n;
     for (uint64_t key = 0; key < 21; key++)
-        CHECK_EQ(next(at_hook, &c, &n), key);
-    CHECK_EQ(next(at_hook, &c, &n), UINT64_MAX);
-    end(&c);
+        CHECK_EQ(kt_next(at_hook, &c, &n), key);
+    CHECK_EQ(kt_next(at_hook, &c, &n), UINT64_MAX);
+    kt_end(&c);
     calls++;
     qc_yield_hook = hook;
 }
