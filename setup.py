@@ -109,13 +109,14 @@ if sys.platform == "darwin":
     # The static library is for one architecture; a universal interpreter would ask for two.
     os.environ.setdefault("ARCHFLAGS", f"-arch {os.uname().machine}")
 
+HEADERS = ["src", "qsbrcontainers/include"]
 native = Extension(
     "qsbrcontainers._native",
     sources=sorted(
         str(path) for path in Path("src").rglob("*.c") if not path.name.startswith("_test")
     ),
-    depends=["setup.py", *sorted(str(p) for p in Path("src").rglob("*.h"))],
-    include_dirs=["src"],
+    depends=["setup.py", *sorted(str(p) for d in HEADERS for p in Path(d).rglob("*.h"))],
+    include_dirs=HEADERS,
     define_macros=macros(),
     extra_compile_args=compile_args(),
     extra_link_args=link_args(),

@@ -9,6 +9,8 @@
 See the README for what each method promises to other threads.
 """
 
+from pathlib import Path as _Path
+
 try:
     from qsbrcontainers._native import ConcurrentDict, ConcurrentList, collect, share, stats
 except ModuleNotFoundError as error:
@@ -20,5 +22,13 @@ except ModuleNotFoundError as error:
 # Attach what C leaves to Python.
 from qsbrcontainers import _dict, _list  # noqa: F401  isort: skip
 
-__all__ = ["ConcurrentDict", "ConcurrentList", "collect", "share", "stats"]
+__all__ = ["ConcurrentDict", "ConcurrentList", "collect", "get_include", "share", "stats"]
 __version__ = "0.1.0"
+
+
+def get_include() -> str:
+    """The folder of qsbrcontainers.h, the C API for other extensions (docs/c_api.md).
+
+    In a setup.py: Extension(..., include_dirs=[qsbrcontainers.get_include()]).
+    """
+    return str(_Path(__file__).parent / "include")

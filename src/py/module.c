@@ -1,6 +1,7 @@
 /* The extension module qsbrcontainers._native. */
 #include "py/state.h"
 
+#include "py/py_capi.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"
 
@@ -35,6 +36,7 @@ drain(PyObject *module, PyObject *ignored)
     if (local == NULL)
         return NULL;
     retire_drain(local);
+    qc_capi_drain();
     Py_RETURN_NONE;
 }
 
@@ -180,6 +182,8 @@ module_exec(PyObject *module)
     if (qc_dict_register(module, state) < 0 || qc_dict_views_register(module, state) < 0 ||
         qc_dict_atomic_register(module, state) < 0 || qc_list_register(module, state) < 0)
         return -1;
+    if (qc_capi_register(module, state) < 0)
+        return -1;
     return register_drain(module);
 }
 
@@ -214,6 +218,7 @@ module_clear(PyObject *module)
 static void
 module_free(void *module)
 {
+    qc_capi_unregister(state_of((PyObject *)module));
     module_clear((PyObject *)module);
     threads_fini_state(state_of((PyObject *)module));
 }

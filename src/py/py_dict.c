@@ -130,7 +130,17 @@ dict_update(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- mapping protocol ---- */
 
-static Py_ssize_t
+/* By the layout that a subclass inherits, so that no state has to be found. */
+bool
+dict_check(PyObject *op)
+{
+    for (PyTypeObject *type = Py_TYPE(op); type != NULL; type = type->tp_base)
+        if (type->tp_dealloc == dict_dealloc)
+            return true;
+    return false;
+}
+
+Py_ssize_t
 dict_length(PyObject *self)
 {
     dict_object *d = dict_of(self);

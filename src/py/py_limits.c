@@ -81,12 +81,9 @@ now_ns(void)
 #define LAST_STEP_NS (1000 * 1000)
 
 int
-limits_wait_for_room(qc_state *state)
+limits_wait_in(retire_local *local)
 {
-    retire_local *local = threads_local(state);
-    retire_queue *queue = state->queue;
-    if (local == NULL)
-        return -1;
+    retire_queue *queue = local->queue;
     uint64_t began = now_ns();
     struct timespec step = {.tv_nsec = FIRST_STEP_NS};
     for (bool waited = false; !threads_make_room(local); waited = true) {
@@ -108,6 +105,13 @@ limits_wait_for_room(qc_state *state)
             return -1;
     }
     return 0;
+}
+
+int
+limits_wait_for_room(qc_state *state)
+{
+    retire_local *local = threads_local(state);
+    return local == NULL ? -1 : limits_wait_in(local);
 }
 
 /* ---- dead containers (T7) ---- */

@@ -25,7 +25,7 @@ list_moment(list_object *l)
     return copy;
 }
 
-static PyObject *
+PyObject *
 list_snapshot(list_object *l)
 {
     ptrarray *moment = list_moment(l);
@@ -115,6 +115,16 @@ list_dealloc(PyObject *self)
     Py_TRASHCAN_END
 }
 
+/* By the layout that a subclass inherits, so that no state has to be found. */
+bool
+list_check(PyObject *op)
+{
+    for (PyTypeObject *type = Py_TYPE(op); type != NULL; type = type->tp_base)
+        if (type->tp_dealloc == list_dealloc)
+            return true;
+    return false;
+}
+
 /* ---- one element ---- */
 
 /* l[index], lock-free: a new reference; NULL without an exception if out of range. */
@@ -137,6 +147,12 @@ list_get(list_object *l, Py_ssize_t index)
         qsbr_exit(rec);
     } while (qc_unlikely(result == PTRARRAY_CHANGED));
     return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
+}
+
+PyObject *
+list_get_or_null(list_object *l, Py_ssize_t index)
+{
+    return list_get(l, index);
 }
 
 static PyObject *

@@ -40,6 +40,15 @@ list_begin_write(list_object *l)
     return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
 }
 
+/* A ConcurrentList or of a subclass, whatever interpreter's.  No safe point. */
+bool list_check(PyObject *op);
+
+/* l[index], lock-free: a new reference; NULL without an exception if out of range. */
+PyObject *list_get_or_null(list_object *l, Py_ssize_t index);
+
+/* list(l) of one moment. */
+PyObject *list_snapshot(list_object *l);
+
 /* len(l), lock-free; -1 with MemoryError. */
 Py_ssize_t list_length(PyObject *self);
 

@@ -170,17 +170,29 @@ threads_local_slow(qc_state *state)
     return local;
 }
 
-/* Finalizers of items may run Python code: whoever comes here with an exception
- * set has it afterwards. */
+threads_exception
+threads_put_aside(void)
+{
+    threads_exception e = {NULL, NULL, NULL};
 #if PY_VERSION_HEX >= 0x030C0000
-#define SAVE_EXCEPTION PyObject *saved = PyErr_GetRaisedException();
-#define RESTORE_EXCEPTION PyErr_SetRaisedException(saved);
+    e.value = PyErr_GetRaisedException();
 #else
-#define SAVE_EXCEPTION                                                                             \
-    PyObject *saved_type, *saved, *saved_trace;                                                    \
-    PyErr_Fetch(&saved_type, &saved, &saved_trace);
-#define RESTORE_EXCEPTION PyErr_Restore(saved_type, saved, saved_trace);
+    PyErr_Fetch(&e.type, &e.value, &e.trace);
 #endif
+    return e;
+}
+
+void
+threads_put_back(threads_exception e)
+{
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable(NULL);
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(e.value);
+#else
+    PyErr_Restore(e.type, e.value, e.trace);
+#endif
+}
 
 void
 threads_safe_point(qc_state *state)
@@ -188,7 +200,7 @@ threads_safe_point(qc_state *state)
     qsbr_record *rec = qsbr_self;
     if (rec != NULL)
         rec->look_in = QSBR_LOOK_EVERY;
-    SAVE_EXCEPTION
+    threads_exception set = threads_put_aside();
     retire_local *local = threads_local(state);
     if (local == NULL) {
         PyErr_Clear(); /* no memory now: somebody else comes */
@@ -199,15 +211,15 @@ threads_safe_point(qc_state *state)
         retire_process(local);
         limits_collect_dead(state);
     }
-    RESTORE_EXCEPTION
+    threads_put_back(set);
 }
 
 bool
 threads_make_room(retire_local *local)
 {
-    SAVE_EXCEPTION
+    threads_exception set = threads_put_aside();
     bool room = retire_make_room(local);
-    RESTORE_EXCEPTION
+    threads_put_back(set);
     return room;
 }
 

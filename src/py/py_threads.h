@@ -63,6 +63,14 @@ QC_NOINLINE qsbr_record *threads_register(void);
 /* This thread's local in the state's queue.  NULL with MemoryError.  May detach:
  * neither under a lock nor in a section. */
 retire_local *threads_local_slow(qc_state *state);
+/* Items may run Python code: an exception that is set before is put aside, and set
+ * again afterwards.  What the items have left (those of other extensions may) is
+ * reported as unraisable. */
+typedef struct {
+    PyObject *type, *value, *trace;
+} threads_exception;
+threads_exception threads_put_aside(void);
+void threads_put_back(threads_exception set);
 /* A safe point: runs Python code. */
 QC_NOINLINE void threads_safe_point(qc_state *state);
 /* The same for a writer (T7); true: there is room, or none to be had. */

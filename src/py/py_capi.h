@@ -1,0 +1,59 @@
+/* The C API: what its files share.  qsbrcontainers.h is what other extensions see,
+ * docs/c_api.md what each function promises.
+ *
+ *   py_capi.c             the table and its capsule, domains, sections, grace periods
+ *   py_capi_queue.c       the retire queue of other extensions
+ *   py_capi_containers.c  ConcurrentDict and ConcurrentList
+ *
+ * There is one table a process, since an extension keeps its address in a static
+ * variable.  So what belongs to an interpreter (Q11) is found through the arguments,
+ * or for those without any through the interpreter that runs.
+ */
+#ifndef PY_CAPI_H
+#define PY_CAPI_H
+
+#include "py/state.h"
+
+#include <qsbrcontainers.h>
+
+/* The engine's domain, and who needs it: a queue does until it is freed. */
+struct qsbrc_domain {
+    qsbr_domain *engine;
+    uint64_t id; /* of `engine`: never reused, unlike this address */
+    _Atomic uint32_t refs;
+};
+
+/* What this thread found last, for a few domains and queues each: an id that is never
+ * reused and what it stands for. */
+#define CAPI_CACHED 8
+typedef struct {
+    struct {
+        uint64_t id;
+        void *found;
+    } records[CAPI_CACHED], locals[CAPI_CACHED];
+} capi_cache;
+/* Not in the static TLS block, of which there is little. */
+extern _Thread_local capi_cache capi_cached;
+
+/* At the module's start and end. */
+int qc_capi_register(PyObject *module, qc_state *state);
+void qc_capi_unregister(qc_state *state);
+/* At exit (T8): frees what waits in the calling interpreter's queues. */
+void qc_capi_drain(void);
+
+/* The calling interpreter, and its module's state: NULL with RuntimeError. */
+int64_t capi_interpreter(void);
+qc_state *capi_state(void);
+
+/* This thread's record, made if need be: NULL with MemoryError.  May detach. */
+qsbr_record *capi_record(qsbrc_domain *domain);
+/* Drops a reference; the last one ends the domain.  May detach. */
+void capi_domain_unref(qsbrc_domain *domain);
+
+int capi_wait(qsbrc_domain *domain, uint64_t goal);
+
+/* Each fills in its part of the table. */
+void capi_fill_queue(qsbrc_api *api);
+void capi_fill_containers(qsbrc_api *api);
+
+#endif

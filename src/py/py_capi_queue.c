@@ -1,0 +1,291 @@
+/* The C API: the retire queue of other extensions.
+ *
+ * It is the containers' queue (retire.h), over a domain of theirs, without the main
+ * thread's pending call: their own operations are its safe points.  T2 and T5 hold as
+ * they do there. */
+#include "py/py_capi.h"
+
+#include "py/py_limits.h"
+#include "py/py_threads.h"
+
+#include <stdlib.h>
+
+struct qsbrc_queue {
+    retire_queue *engine;
+    qsbrc_domain *domain;
+    int64_t interpreter;      /* Q11 */
+    unsigned users;           /* (list_lock) its owner until queue_free, and who drains it */
+    struct qsbrc_queue *next; /* (list_lock) older */
+};
+
+/* All queues: an interpreter's end finds its own here, and what a queue_free could not
+ * empty stays reachable (T8). */
+static qsbrc_queue *all_queues; /* (list_lock) */
+static qc_lock list_lock;
+
+/* Room is the thread's local while a batch is taken; what is left of it is kept in
+ * kept_above, which is ours in these queues. */
+static uintptr_t
+room_left(retire_local *local)
+{
+    return (uintptr_t)local->kept_above;
+}
+
+static void
+set_room(retire_local *local, uintptr_t n)
+{
+    local->kept_above = (void *)n;
+}
+
+static retire_local *
+local_of(qsbrc_queue *queue)
+{
+    uint64_t id = queue->engine->id;
+    size_t i = id % CAPI_CACHED;
+    if (qc_likely(capi_cached.locals[i].id == id))
+        return capi_cached.locals[i].found;
+    qsbr_record *rec = capi_record(queue->domain);
+    if (rec == NULL)
+        return NULL;
+    retire_local *local;
+    /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
+    retire_queue *engine = queue->engine;
+    retire_queue_ref(engine);
+    Py_BEGIN_ALLOW_THREADS
+    local = retire_local_get(engine, rec);
+    retire_queue_unref(engine);
+    Py_END_ALLOW_THREADS
+    if (local == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (local->taken == NULL)
+        set_room(local, 0); /* the record's last thread may have left some */
+    capi_cached.locals[i].id = id;
+    capi_cached.locals[i].found = local;
+    return local;
+}
+
+static qsbrc_queue *
+queue_new(qsbrc_domain *domain)
+{
+    qsbrc_queue *queue = malloc(sizeof *queue);
+    retire_queue *engine = queue == NULL ? NULL : retire_queue_new(domain->engine);
+    if (engine == NULL) {
+        free(queue);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    qc_add_relaxed(&domain->refs, 1u);
+    queue->engine = engine;
+    queue->domain = domain;
+    queue->interpreter = capi_interpreter();
+    queue->users = 1;
+    qc_lock_acquire(&list_lock); /* an orphan's list is whole: one store changes it */
+    queue->next = all_queues;
+    all_queues = queue;
+    qc_lock_release(&list_lock);
+    return queue;
+}
+
+/* ---- retiring (T2) ---- */
+
+static qsbrc_room *
+reserve(qsbrc_queue *queue, unsigned n)
+{
+    _Static_assert(QSBRC_MAX_ROOM <= RETIRE_BATCH_ITEMS, "no batch has that room");
+    retire_local *local = local_of(queue);
+    if (local == NULL)
+        return NULL;
+    if (n > QSBRC_MAX_ROOM)
+        PyErr_Format(PyExc_ValueError, "qsbrc_reserve() of more than %u", QSBRC_MAX_ROOM);
+    else if (local->taken != NULL)
+        PyErr_SetString(PyExc_RuntimeError, "qsbrc_reserve() again before qsbrc_commit()");
+    else if (queue->interpreter != capi_interpreter())
+        PyErr_SetString(PyExc_RuntimeError, "qsbrc_reserve() in a queue of another interpreter");
+    else if (retire_must_wait(queue->engine) && limits_wait_in(local) < 0)
+        return NULL;
+    else if (!retire_reserve(local, n))
+        PyErr_NoMemory();
+    else {
+        set_room(local, n);
+        return (qsbrc_room *)local;
+    }
+    return NULL;
+}
+
+static void
+retire(qsbrc_room *room, qsbrc_free_fn fn, uint64_t word, size_t bytes)
+{
+    retire_local *local = (retire_local *)room;
+    uintptr_t left = room_left(local);
+    if (qc_unlikely(local->taken == NULL || left == 0))
+        Py_FatalError("qsbrc_retire() without room: more calls than were reserved");
+    set_room(local, left - 1);
+    if (bytes != 0)
+        retire_block(local, fn, word, bytes);
+    else
+        retire_ref(local, fn, word);
+}
+
+static void
+commit(qsbrc_room *room)
+{
+    retire_local *local = (retire_local *)room;
+    if (qc_unlikely(local->taken == NULL))
+        Py_FatalError("qsbrc_commit() without qsbrc_reserve()");
+    set_room(local, 0);
+    retire_commit(local);
+}
+
+/* ---- safe points (T5) ---- */
+
+/* Items may run: nothing of the domain is in this thread's hands. */
+static bool
+may_process(qsbrc_queue *queue, retire_local *local)
+{
+    return !qsbr_in_section(local->rec) && local->taken == NULL &&
+           queue->interpreter == capi_interpreter();
+}
+
+/* Also for a thread that is new here: it may be the one that frees what others have
+ * left (T6). */
+static QC_NOINLINE void
+look_around(qsbrc_queue *queue)
+{
+    threads_exception set = threads_put_aside();
+    retire_local *local = local_of(queue);
+    if (local == NULL)
+        PyErr_Clear(); /* no memory now: somebody else comes */
+    else if (may_process(queue, local) && qsbr_is_asked(local->rec))
+        retire_process(local);
+    threads_put_back(set);
+}
+
+static void
+safe_point(qsbrc_queue *queue)
+{
+    uint64_t id = queue->engine->id;
+    size_t i = id % CAPI_CACHED;
+    if (qc_likely(capi_cached.locals[i].id == id)) {
+        retire_local *local = capi_cached.locals[i].found;
+        if (!qsbr_safe_point_is_due(local->rec))
+            return;
+    }
+    look_around(queue);
+}
+
+static Py_ssize_t
+collect(qsbrc_queue *queue)
+{
+    retire_local *local = local_of(queue);
+    if (local == NULL)
+        return -1;
+    if (!may_process(queue, local)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "qsbrc_collect() in a section, between qsbrc_reserve() and qsbrc_commit(), "
+                        "or in another interpreter than the queue's");
+        return -1;
+    }
+    /* The wait of retire_collect is attached and cannot be interrupted: this one, for
+     * all that was retired before, leaves next to nothing to it. */
+    if (capi_wait(queue->domain, qsbr_advance(queue->domain->engine)) < 0)
+        return -1;
+    threads_exception none = threads_put_aside();
+    size_t n = retire_collect(local);
+    threads_put_back(none);
+    return (Py_ssize_t)n;
+}
+
+/* ---- the end ---- */
+
+static void
+drain(qsbrc_queue *queue)
+{
+    threads_exception set = threads_put_aside();
+    retire_local *local = local_of(queue);
+    if (local != NULL && may_process(queue, local))
+        retire_drain(local);
+    threads_put_back(set);
+}
+
+/* The oldest queue of the interpreter that is younger than `id`, with a user more. */
+static qsbrc_queue *
+next_queue(int64_t interpreter, uint64_t id)
+{
+    qsbrc_queue *found = NULL;
+    qc_lock_acquire(&list_lock);
+    for (qsbrc_queue *q = all_queues; q != NULL; q = q->next)
+        if (q->interpreter == interpreter && q->engine->id > id &&
+            (found == NULL || q->engine->id < found->engine->id))
+            found = q;
+    if (found != NULL)
+        found->users++;
+    qc_lock_release(&list_lock);
+    return found;
+}
+
+/* The last user frees the queue, if there is nothing in it that somebody may read. */
+static void
+drop_user(qsbrc_queue *queue)
+{
+    bool last;
+    qc_lock_acquire(&list_lock);
+    last = --queue->users == 0 && retire_queue_is_empty(queue->engine);
+    if (last) {
+        qsbrc_queue **link = &all_queues;
+        while (*link != queue)
+            link = &(*link)->next;
+        *link = queue->next;
+    }
+    qc_lock_release(&list_lock);
+    if (!last)
+        return;
+    retire_queue_unref(queue->engine);
+    capi_domain_unref(queue->domain);
+    free(queue);
+}
+
+static void
+queue_free(qsbrc_queue *queue)
+{
+    if (queue == NULL)
+        return;
+    drain(queue);
+    capi_cached.locals[queue->engine->id % CAPI_CACHED].id = 0;
+    drop_user(queue);
+}
+
+/* What waits in a queue may be what keeps its module alive, so that nobody would ever
+ * come to free it. */
+void
+qc_capi_drain(void)
+{
+    int64_t interpreter = capi_interpreter();
+    qsbrc_queue *queue;
+    for (uint64_t id = 0; (queue = next_queue(interpreter, id)) != NULL;) {
+        id = queue->engine->id;
+        drain(queue);
+        drop_user(queue);
+    }
+}
+
+static void
+queue_held(qsbrc_queue *queue, uint64_t *bytes, uint64_t *items)
+{
+    retire_held(queue->engine, bytes, items);
+}
+
+void
+capi_fill_queue(qsbrc_api *api)
+{
+    qc_lock_init(&list_lock);
+    api->queue_new = queue_new;
+    api->queue_free = queue_free;
+    api->reserve = reserve;
+    api->retire = retire;
+    api->commit = commit;
+    api->safe_point = safe_point;
+    api->collect = collect;
+    api->queue_held = queue_held;
+}
