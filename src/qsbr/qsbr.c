@@ -51,6 +51,16 @@ scan(qsbr_domain *domain, uint64_t seq)
     return lowest;
 }
 
+/* Only ever raised, and after the barrier.  release: partner is the load in
+ * first_half; whoever goes without a barrier on its word comes after this one. */
+static void
+raise_fenced(qsbr_domain *domain, uint64_t seq)
+{
+    uint64_t known = qc_load_relaxed(&domain->fenced);
+    while (qsbr_before(known, seq) && !qc_cas_acq_rel(&domain->fenced, &known, seq))
+        ;
+}
+
 /* Makes the enter stores of all sections visible that may hold what was unlinked
  * before the sequence *seq; false: that cannot be done. */
 static bool
@@ -69,7 +79,14 @@ fence(qsbr_domain *domain, uint64_t *seq)
     /* Partner: the fence in register_record.  That other records *look* offline
      * proves nothing, only that none exists does. */
     qc_fence_seq_cst();
-    if (qc_load_acquire(&domain->registered) > (self != NULL ? 1u : 0u)) {
+    bool others = qc_load_acquire(&domain->registered) > (self != NULL ? 1u : 0u);
+#ifdef QC_BREAK_BARRIER_LEFT_OUT_OFFLINE
+    others = scan(domain, *seq) != *seq;
+#endif
+#ifdef QC_BREAK_FENCED_TOO_EARLY
+    raise_fenced(domain, *seq);
+#endif
+    if (others) {
         qc_add_relaxed(&domain->heavy_barriers, 1u);
 #ifndef QC_BREAK_NO_HEAVY_BARRIER
         if (!barrier_heavy()) { /* partner: barrier_light in qsbr_enter */
@@ -81,11 +98,7 @@ fence(qsbr_domain *domain, uint64_t *seq)
 #ifdef QC_BREAK_LOAD_AFTER_BARRIER
     *seq = qc_load_acquire(&domain->wr_seq);
 #endif
-    uint64_t known = qc_load_relaxed(&domain->fenced);
-    /* Only ever raised, and after the barrier.  release: partner is the load in
-     * first_half; whoever goes without a barrier on its word comes after this one. */
-    while (qsbr_before(known, *seq) && !qc_cas_acq_rel(&domain->fenced, &known, *seq))
-        ;
+    raise_fenced(domain, *seq);
     return true;
 }
 
@@ -93,7 +106,7 @@ fence(qsbr_domain *domain, uint64_t *seq)
 static bool
 first_half(qsbr_domain *domain, uint64_t goal, uint64_t *seq)
 {
-    /* acquire: partner is the CAS in fence(). */
+    /* acquire: partner is the CAS in raise_fenced. */
     *seq = qc_load_acquire(&domain->fenced);
     return !qsbr_before(*seq, goal) || fence(domain, seq);
 }

@@ -137,6 +137,9 @@ tag(retire_queue *queue, retire_batch *batch)
 {
 #ifdef QC_BREAK_GOAL_NOT_ADDED
     batch->goal = qc_load_acquire(&queue->domain->wr_seq) + QSBR_STEP;
+#elif defined(QC_BREAK_GOAL_BEFORE_BATCH) || defined(QC_BREAK_TAG_BEFORE_LAST_ITEM)
+    if (batch->goal == 0)
+        batch->goal = qsbr_advance(queue->domain);
 #else
     batch->goal = qsbr_advance(queue->domain);
 #endif
@@ -265,6 +268,9 @@ retire_reserve(retire_local *local, unsigned n)
         batch->counted = false;
         local->fresh = true;
     }
+#ifdef QC_BREAK_TAG_BEFORE_LAST_ITEM
+    batch->goal = qsbr_advance(local->queue->domain);
+#endif
     local->taken = batch;
     return true;
 }

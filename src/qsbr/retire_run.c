@@ -38,7 +38,14 @@ run_reached(retire_local *local)
 static void
 take_over(retire_local *local, retire_local *other)
 {
+#ifdef QC_BREAK_GOAL_BEFORE_BATCH
+    uint64_t goal = qsbr_advance(local->queue->domain);
+#endif
     retire_batch *batch = retire_take_open(other);
+#ifdef QC_BREAK_GOAL_BEFORE_BATCH
+    if (batch != NULL)
+        batch->goal = goal;
+#endif
     if (batch != NULL)
         retire_close(local, batch);
     if (other == local || qc_load_relaxed(&other->closed) == NULL)

@@ -419,17 +419,23 @@ free_object(uint64_t arg)
 }
 
 static void
-read_slot(qsbr_record *rec, unsigned which)
+read_slot_for(qsbr_record *rec, unsigned which, int steps)
 {
     qsbr_enter(rec);
     object *x = qc_load_acquire(&slots[which]);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < steps; i++) {
         CHECK(!x->freed); /* Q1 */
         point();
     }
     CHECK(!x->freed);
     x->read.of[running] = threads[running].now.of[running];
     qsbr_exit(rec);
+}
+
+static void
+read_slot(qsbr_record *rec, unsigned which)
+{
+    read_slot_for(rec, which, 6);
 }
 
 /* Unlinked with an exchange, or with a store that may stay in the buffer. */
@@ -476,6 +482,13 @@ reader_of_0(void)
 }
 
 static void
+slow_reader_of_0(void)
+{
+    for (unsigned i = 0; i < 3; i++)
+        read_slot_for(threads[running].records, 0, (int)(8u << chance(4)));
+}
+
+static void
 reader_that_registers(void)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -509,16 +522,32 @@ poller(void)
 }
 
 static void
+retire_from_0(retire_local *local, object *new, size_t bytes)
+{
+    CHECK(retire_reserve(local, 1));
+    object *old = unlink_from(0, new, chance(2) == 0);
+    retire_block(local, free_object, (uint64_t)(uintptr_t)old, bytes);
+    retire_commit(local);
+}
+
+static void
 retirer(void)
 {
     retire_local *local = retire_local_get(queue, threads[running].records);
     for (unsigned i = 0; i < 2; i++) {
-        CHECK(retire_reserve(local, 1));
-        object *old = unlink_from(0, &objects[2 + i], chance(2) == 0);
-        retire_block(local, free_object, (uint64_t)(uintptr_t)old, RETIRE_MAX_BYTES);
-        retire_commit(local);
+        retire_from_0(local, &objects[2 + i], RETIRE_MAX_BYTES);
         retire_process(local);
     }
+    retire_process(local);
+}
+
+/* Leaves its batch open between the two, for others to take. */
+static void
+retirer_of_small(void)
+{
+    retire_local *local = retire_local_get(queue, threads[running].records);
+    for (unsigned i = 0; i < 2; i++)
+        retire_from_0(local, &objects[2 + i], 1);
     retire_process(local);
 }
 
@@ -529,6 +558,14 @@ collector(void)
     uint64_t goal = qsbr_advance(domain);
     qsbr_poll(domain, goal);
     retire_process(local);
+}
+
+static void
+taker(void)
+{
+    retire_local *local = retire_local_get(queue, threads[running].records);
+    for (int i = 0; i < 3; i++)
+        retire_process(local);
 }
 
 typedef struct {
@@ -558,6 +595,10 @@ static const scenario scenarios[] = {
      {reader, retirer, collector, reader},
      {true, true, true, true},
      1},
+    {"T6: an open batch that another takes",
+     {slow_reader_of_0, retirer_of_small, taker},
+     {true, true, true},
+     2},
 };
 
 static void
@@ -565,6 +606,8 @@ set_up(const scenario *s)
 {
     memset(objects, 0, sizeof objects);
     freed = 0;
+    /* Old enough to be taken by others at once, or never: not as the clock has it. */
+    retire_limit.quiet_ns = s->bodies[2] == taker ? 0 : INT64_MAX;
     domain = qsbr_domain_new();
     queue = retire_queue_new(domain);
     for (unsigned i = 0; i < 2; i++)
@@ -633,8 +676,9 @@ run_once(const scenario *s)
     clean_up();
 }
 
+/* With an argument: only the scenario of that name. */
 int
-main(void)
+main(int argc, char **argv)
 {
     const char *mode = getenv("QSBRCONTAINERS_BARRIER"), *text = getenv("QC_TORTURE_SCALE");
     double scale = text != NULL && text[0] != '\0' ? strtod(text, NULL) : 1;
@@ -643,6 +687,8 @@ main(void)
     CHECK(qsbr_init());
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         scenario_name = scenarios[i].name;
+        if (argc > 1 && strcmp(argv[1], scenario_name) != 0)
+            continue;
         freed_meanwhile = 0;
         uint64_t n = (uint64_t)(15000 * scale) * scenarios[i].times;
         for (uint64_t k = 0; k < n; k++) {
