@@ -52,6 +52,11 @@
  *      (ptrarray_moment), and works on its own copy afterwards.
  *  A6  8 bytes an element, and 40 an array; growth leaves at most an eighth free
  *      beyond 512 bytes.
+ *  Q10 A fork's child may have a list whose lock was held by a thread that is gone.
+ *      Every change is one store (a word, the size, or the pointer), so it has
+ *      happened or not; ptrarray_mend raises `changes`, which may have been next.
+ *      That holds as long as what shifts words builds a new array: an unshared list
+ *      that shifted them in place would be half shifted in the child for good.
  *
  * Sections, locks and references are the caller's: words are opaque here.
  */
@@ -263,6 +268,18 @@ ptrarray_set(ptrarray *a, size_t index, qc_word word)
     qc_yield("set");
     ptrarray_check(a);
     return old;
+}
+
+/* Q10: with the lock, found as an orphan. */
+static inline void
+ptrarray_mend(ptrarray_root *root)
+{
+    ptrarray *a = ptrarray_locked(root);
+    /* release: partner is the acquire load in ptrarray_get_from_end; one raise more
+     * than there were changes makes a reader start over, no more. */
+    if (a != &ptrarray_none)
+        qc_store_release(&a->changes, qc_load_relaxed(&a->changes) + 1);
+    ptrarray_check(a);
 }
 
 /* Makes `fresh`, complete and the caller's alone until now, the list's array, and

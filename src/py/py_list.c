@@ -17,9 +17,9 @@ list_moment(list_object *l)
 {
     if (list_begin(l) == NULL)
         return NULL;
-    qc_lock_acquire(&l->array.lock);
+    list_lock(l);
     ptrarray *copy = ptrarray_moment(l->state->heap, &l->array, refs_retain);
-    qc_lock_release(&l->array.lock);
+    list_unlock(l);
     if (copy == NULL)
         PyErr_NoMemory();
     return copy;
@@ -284,10 +284,10 @@ list_sizeof(PyObject *self, PyObject *Py_UNUSED(ignored))
     list_object *l = list_of(self);
     if (list_begin(l) == NULL)
         return NULL;
-    qc_lock_acquire(&l->array.lock);
+    list_lock(l);
     ptrarray *a = ptrarray_locked(&l->array);
     size_t bytes = a == &ptrarray_none ? 0 : ptrarray_bytes(a);
-    qc_lock_release(&l->array.lock);
+    list_unlock(l);
     return PyLong_FromSize_t(bytes + (size_t)Py_TYPE(self)->tp_basicsize);
 }
 

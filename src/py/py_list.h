@@ -49,6 +49,22 @@ PyObject *list_get_or_null(list_object *l, Py_ssize_t index);
 /* list(l) of one moment. */
 PyObject *list_snapshot(list_object *l);
 
+/* Q10: with a lock whose holder was left behind by a fork. */
+QC_NOINLINE void list_mend(list_object *l);
+
+QC_INLINE void
+list_lock(list_object *l)
+{
+    if (qc_unlikely(qc_lock_acquire(&l->array.lock) == QC_LOCK_ORPHANED))
+        list_mend(l);
+}
+
+static inline void
+list_unlock(list_object *l)
+{
+    qc_lock_release(&l->array.lock);
+}
+
 /* len(l), lock-free; -1 with MemoryError. */
 Py_ssize_t list_length(PyObject *self);
 

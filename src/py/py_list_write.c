@@ -7,6 +7,13 @@
 
 /* ---- what every operation that takes something out has in common ---- */
 
+void
+list_mend(list_object *l)
+{
+    ptrarray_mend(&l->array);
+    sharing_resized(l->state, &l->sharing, ptrarray_bytes(ptrarray_locked(&l->array)));
+}
+
 /* From write_begin to write_end the lock is held.  One thing, at most, is taken out
  * in between, and is `gone` to readers that come later: write_may_take first,
  * before anything is changed (T2), then the change, then write_gone.  write_end
@@ -32,7 +39,7 @@ write_begin(writing *w, list_object *l)
         return NULL;
     w->fn = NULL;
     w->reserved = false;
-    qc_lock_acquire(&l->array.lock);
+    list_lock(l);
     w->shared = sharing_is_shared(&l->sharing);
     return ptrarray_locked(&l->array);
 }
@@ -65,7 +72,7 @@ write_gone(writing *w, retire_fn fn, uint64_t arg, size_t bytes)
 static void
 write_end(writing *w)
 {
-    qc_lock_release(&w->list->array.lock);
+    list_unlock(w->list);
     if (w->reserved)
         retire_commit(w->local);
     if (w->fn != NULL)
@@ -227,9 +234,9 @@ list_append(PyObject *self, PyObject *value)
     if (list_begin(l) == NULL)
         return NULL;
     qc_word word = refs_new_word(value);
-    qc_lock_acquire(&l->array.lock);
+    list_lock(l);
     bool done = ptrarray_append(ptrarray_locked(&l->array), word);
-    qc_lock_release(&l->array.lock);
+    list_unlock(l);
     if (qc_unlikely(!done) && list_add(l, NULL, word) < 0) {
         refs_release(word);
         return NULL;

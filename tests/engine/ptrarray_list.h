@@ -11,7 +11,8 @@ static ptrarray_root list;
 static inline ptrarray *
 lock(void)
 {
-    qc_lock_acquire(&list.lock);
+    if (qc_lock_acquire(&list.lock) == QC_LOCK_ORPHANED)
+        ptrarray_mend(&list); /* Q10 */
     return ptrarray_locked(&list);
 }
 
