@@ -123,14 +123,14 @@ promote(heap_local *l, heap_page *p)
 {
     uint64_t goal;
     qc_assert(qc_load_relaxed(&p->older) == NULL);
+    if (qc_load_relaxed(&p->newer) == NULL && state_foreign(qc_load_relaxed(&p->state)) == 0)
+        return;
 #ifdef QC_BREAK_PAGE_TAG_EARLY
     goal = qsbr_advance(l->heap->domain);
 #endif
     qc_yield("page take");
     collect_foreign(p);
     heap_block *taken = qc_load_relaxed(&p->newer);
-    if (taken == NULL)
-        return;
     qc_store_relaxed(&p->newer, NULL);
 #ifndef QC_BREAK_PAGE_TAG_EARLY
     goal = qsbr_advance(l->heap->domain);

@@ -135,6 +135,18 @@ detach(heap_local *l, heap_page *p)
 /* What a page on the list of those with a goal is found to be. */
 typedef enum { REACHED, UNREACHED, IN_USE, USED_SINCE } found;
 
+static bool
+reached(heap_local *l, heap_page *p)
+{
+#ifdef QC_BREAK_PAGE_TO_OTHER_CLASS
+    (void)l;
+    (void)p;
+    return true;
+#else
+    return qsbr_goal_reached(l->heap->domain, p->goal);
+#endif
+}
+
 static found
 take_if_reached(heap_local *l, heap_page *p)
 {
@@ -149,11 +161,9 @@ take_if_reached(heap_local *l, heap_page *p)
             what = USED_SINCE;
             after = (s & ~STATE_QUEUED) | STATE_UNTAGGED;
         }
-#ifndef QC_BREAK_PAGE_TO_OTHER_CLASS
-        else if (!qsbr_goal_reached(l->heap->domain, p->goal)) {
+        else if (!reached(l, p)) {
             return UNREACHED;
         }
-#endif
         else {
             what = REACHED;
             after = 0;
