@@ -1,70 +1,17 @@
 """Compiles and runs the C programs of this folder: engine, queue, heap and containers without
-Python, in each flavour of build and with each barrier (Q12).
-
-Any test_*.c here is a program; it ends with status 0 if all is well. Comments in it that the
-driver reads:
-
-    modes: one            the barrier makes no difference to it
-    flavours: debug asan  it is only for these
-    links: alone          it includes the sources it is about; no objects of ours
+Python, in each flavour of build and with each barrier (Q12). programs.py says how.
 
 Environment: QC_TORTURE_SCALE multiplies the amount of torture; QC_BREAK=NAME[,NAME] builds with
-QC_BREAK_NAME, to see the tests fail (README.md has the table).
+QC_BREAK_NAME, to see the tests fail (README.md has the table, `make mutants` does it for all).
 """
 
 import os
-import re
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
+from programs import CANNOT, FLAVOURS, MODES, PROGRAMS, Builder, Failed, Impossible, marked, run
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-SRC = ROOT / "src"
-SOURCES = sorted(
-    path for folder in ("base", "qsbr", "heap", "containers") for path in (SRC / folder).glob("*.c")
-)
-PROGRAMS = sorted(HERE.glob("test_*.c"))
-MODES = ("membarrier", "fence")
 SCALE = float(os.environ.get("QC_TORTURE_SCALE") or "1")
 TIMEOUT = 120 * max(1, SCALE)
-CANNOT = 77  # harness.h
-COMPILES_AT_ONCE = 2
-
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
-# The sources' allocations go through the harness, which can make them fail.
-INJECT = ["-Dmalloc=harness_malloc", "-Dcalloc=harness_calloc"]
-INJECT += ["-Dposix_memalign=harness_posix_memalign"]
-LIBC = ["-DQC_HEAP_LIBC"]
-DEBUG = ["-DQC_DEBUG=1", *LIBC, "-DHARNESS_MALLOC"]
-
-FLAVOURS = {
-    # What is shipped: optimized, without assertions, on mimalloc.
-    "release": ["-O2"],
-    "debug": ["-O1", "-g", *DEBUG],
-    "asan": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
-    + ["-fno-sanitize-recover=all", *DEBUG],
-    # Without QC_DEBUG: what the assertions read would not be there.
-    "tsan": ["-O1", "-g", "-fsanitize=thread", *LIBC],
-}
-INJECTED = {"debug", "asan"}
-RUNTIME = {
-    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=1",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-    # The tests fork; the children start threads.
-    "TSAN_OPTIONS": "halt_on_error=1:exitcode=1:die_after_fork=0",
-}
-SETARCH = ["setarch", "-R"]
-
-
-def marked(program, what):
-    """The words after `what:` in a program's comments."""
-    found = re.search(rf"\b{what}: ([a-z ]+)", program.read_text())
-    return found.group(1).split() if found else []
 
 
 def cases():
@@ -79,154 +26,23 @@ def cases():
                 )
 
 
-def call(command, **settings):
-    return subprocess.run(command, capture_output=True, text=True, **settings)
-
-
-def build(command):
-    done = call(command)
-    if done.returncode != 0:
-        pytest.fail(f"does not compile: {' '.join(command[-12:])}\n{done.stderr}", pytrace=False)
-
-
-class Builder:
-    """Objects and programs of the flavours, each made once a session."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.made = {}
-        self.prefixes = {}
-        names = filter(None, os.environ.get("QC_BREAK", "").split(","))
-        self.breaks = [f"-DQC_BREAK_{name}" for name in names]
-
-    def compilers(self, flavour):
-        """Those to try, in order of preference."""
-        wanted = os.environ.get("CC", "").split()
-        names = ["clang", "gcc", "cc"] if flavour == "tsan" else ["cc", "gcc", "clang"]
-        return ([wanted] if wanted else []) + [[n] for n in names if shutil.which(n)]
-
-    def prepare(self, flavour):
-        """The flavour's compiler with flags, and what goes before a program to run it. A failure
-        to prepare is the answer to every test of the flavour."""
-        if flavour not in self.prefixes:
-            try:
-                self.prefixes[flavour] = self.try_compilers(flavour)
-            except BaseException as outcome:
-                self.prefixes[flavour] = outcome
-        if isinstance(self.prefixes[flavour], BaseException):
-            raise self.prefixes[flavour]
-        return self.prefixes[flavour]
-
-    def try_compilers(self, flavour):
-        flags = FLAVOURS[flavour] + self.breaks
-        if "-fsanitize" not in " ".join(flags):
-            return self.compilers(flavour)[0] + flags, []
-        probe = self.folder / f"probe_{flavour}.c"
-        probe.write_text(PROBE)
-        program = str(probe.with_suffix(""))
-        said = []
-        for compiler in self.compilers(flavour):
-            done = call([*compiler, *FLAVOURS[flavour], str(probe), "-o", program, "-pthread"])
-            said.append(f"{compiler[0]}: {done.stderr[-500:]}")
-            if done.returncode != 0:
-                continue
-            # Address space randomization with many bits is too much for some runtimes.
-            for prefix in ([], SETARCH):
-                if shutil.which((prefix or ["env"])[0]):
-                    done = call([*prefix, program])
-                    if done.returncode == 0:
-                        return compiler + flags, prefix
-            said.append(f"its programs do not run: {done.stderr[-500:]}")
-        text = f"NO WORKING SANITIZER FOR {flavour.upper()}:\n" + "\n".join(said)
-        if any("do not run" in line for line in said):
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
-
-    def objects(self, flavour):
-        if flavour not in self.made:
-            compiler, _ = self.prepare(flavour)
-            folder = self.folder / flavour
-            folder.mkdir()
-            link = []
-            if flavour == "release":
-                heap, link = self.mimalloc(folder)
-                compiler = compiler + heap
-            inject = INJECT if flavour in INJECTED else []
-            jobs = [(path, folder / f"{path.stem}.o", inject) for path in SOURCES]
-            jobs.append((HERE / "harness.c", folder / "harness.o", []))
-
-            def compile_one(job):
-                source, result, more = job
-                build(
-                    [*compiler, *WARNINGS, *more, f"-I{SRC}", f"-I{HERE}"]
-                    + ["-pthread", "-c", str(source), "-o", str(result)]
-                )
-
-            with ThreadPoolExecutor(COMPILES_AT_ONCE) as pool:
-                list(pool.map(compile_one, jobs))
-            self.made[flavour] = [str(result) for _, result, _ in jobs], link
-        return self.made[flavour]
-
-    def mimalloc(self, folder):
-        """The release flavour's heap: as the extension's, where mimalloc is to be had here."""
-        sys.path.insert(0, str(ROOT / "build_support"))
-        try:
-            import mimalloc_link
-
-            found = mimalloc_link.prepare(folder)
-            return found.compile_args, found.link_args
-        except (ImportError, mimalloc_link.MimallocError) as error:
-            print(f"The release flavour runs on libc's malloc: {error}")
-            return LIBC, []
-        finally:
-            sys.path.pop(0)
-
-    def program(self, source, flavour):
-        key = source, flavour
-        if key not in self.made:
-            compiler, prefix = self.prepare(flavour)
-            objects, link = self.objects(flavour)
-            if marked(source, "links") == ["alone"]:
-                objects = []
-            result = self.folder / flavour / source.stem
-            build(
-                [*compiler, *WARNINGS, f"-I{SRC}", f"-I{HERE}", "-pthread"]
-                + [str(source), *objects, "-o", str(result), *link, "-lm"]
-            )
-            self.made[key] = [*prefix, str(result)]
-        return self.made[key]
-
-
-PROBE = """
-#include <pthread.h>
-static int x;
-static void *f(void *a) { x++; return a; }
-int main(void)
-{
-    pthread_t t;
-    if (pthread_create(&t, 0, f, 0)) return 1;
-    if (pthread_join(t, 0)) return 1;
-    return x != 1;
-}
-"""
-
-
 @pytest.fixture(scope="session")
 def builder(tmp_path_factory):
-    return Builder(tmp_path_factory.mktemp("engine"))
+    breaks = [name for name in os.environ.get("QC_BREAK", "").split(",") if name]
+    return Builder(tmp_path_factory.mktemp("engine"), breaks)
 
 
 @pytest.mark.parametrize(("program", "flavour", "mode"), cases())
 def test_program(builder, program, flavour, mode):
-    command = builder.program(program, flavour)
-    settings = {**os.environ, **RUNTIME, "QSBRCONTAINERS_BARRIER": mode}
     try:
-        done = call(command, env=settings, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired as expired:
-        text = (expired.stdout or b"").decode() + (expired.stderr or b"").decode()
-        pytest.fail(f"hangs; it printed\n{text}", pytrace=False)
-    if done.returncode == CANNOT:
-        pytest.skip(done.stdout.strip())
-    print(done.stdout)
-    if done.returncode != 0:
-        pytest.fail(f"status {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        command = builder.program(program, flavour)
+    except Impossible as reason:
+        pytest.skip(str(reason))
+    except Failed as reason:
+        pytest.fail(str(reason), pytrace=False)
+    status, said = run(command, mode, TIMEOUT)
+    if status == CANNOT:
+        pytest.skip(said.strip())
+    print(said)
+    if status != 0:
+        pytest.fail(f"status {status}\n{said}", pytrace=False)

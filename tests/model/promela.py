@@ -1,0 +1,117 @@
+"""The models of this folder, their configurations and mutants, and how spin checks one: for
+test_promela.py and for tests/mutants.py."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+COMPILER = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), None)
+LIMIT, LARGE_LIMIT = 300, 1500  # seconds
+DEPTH = 1_000_000
+LACKS = "" if shutil.which("spin") and COMPILER else "spin" if COMPILER else "a C compiler"
+
+
+class Model(NamedTuple):
+    """A file, and the macros that make one configuration of it."""
+
+    file: str
+    macros: str = ""
+    modes: tuple[str, ...] = ("MEMBARRIER", "FENCE")
+
+
+# Seconds each.
+MODELS = {
+    "Q1: one reader comes twice": Model("qsbr", "READERS=1 SECTIONS=2"),
+    "Q1: one reader comes twice, fenced": Model("qsbr", "READERS=1 SECTIONS=2 FENCED"),
+    "Q1: one reader, each writer twice": Model("qsbr", "READERS=1 ROUNDS=2 FENCED"),
+    "Q1: two readers": Model("qsbr", "READERS=2"),
+    "Q1: two readers, fenced": Model("qsbr", "READERS=2 FENCED"),
+    "Q4: two readers that register late": Model("qsbr", "READERS=2 LATE=2 FENCED"),
+    "T6: a batch, its owner and another": Model("qsbr", "READERS=1 SECTIONS=2 BATCH FENCED"),
+}
+LARGER = {
+    "Q1: two readers come twice, fenced": Model("qsbr", "READERS=2 SECTIONS=2 FENCED"),
+    "Q4: one of two readers registers late": Model("qsbr", "READERS=2 LATE=1 FENCED"),
+    "Q4: one reader, late, each writer twice": Model(
+        "qsbr", "READERS=1 SECTIONS=2 ROUNDS=2 LATE=1 FENCED"
+    ),
+    "T6: a batch and two readers": Model("qsbr", "READERS=2 BATCH FENCED"),
+}
+# In which configuration each is found. Where only one barrier is named, the other's orders hold
+# without what the mutant takes away: README.md says why.
+ONLY_MEMBARRIER = ("MEMBARRIER",)
+MUTANTS = {
+    "NO_LIGHT_BARRIER": Model("qsbr", "READERS=1"),
+    "NO_HEAVY_BARRIER": Model("qsbr", "READERS=1"),
+    "LOAD_AFTER_BARRIER": Model("qsbr", "READERS=1", ONLY_MEMBARRIER),
+    "BARRIER_LEFT_OUT_OFFLINE": Model("qsbr", "READERS=1", ONLY_MEMBARRIER),
+    "GOAL_NOT_ADDED": Model("qsbr", "READERS=1"),
+    "FREE_AT_ONCE": Model("qsbr", "READERS=1"),
+    "RELAXED_EXIT": Model("qsbr", "READERS=1"),
+    "RELAXED_ENTER": Model("qsbr", "READERS=1 SECTIONS=2"),
+    "RELAXED_SEQ_LOAD": Model("qsbr", "READERS=1"),
+    "NO_REGISTER_FENCE": Model("qsbr", "READERS=1 LATE=1"),
+    "FENCED_TOO_EARLY": Model("qsbr", "READERS=1 FENCED", ONLY_MEMBARRIER),
+    "FENCED_SCANS_TOO_FAR": Model("qsbr", "READERS=1 SECTIONS=2 FENCED", ONLY_MEMBARRIER),
+    "GOAL_BEFORE_BATCH": Model("qsbr", "READERS=1 BATCH"),
+    "TAG_BEFORE_LAST_ITEM": Model("qsbr", "READERS=1 BATCH"),
+}
+PROPERTY = {"qsbr": r"assertion violated.*\b(hold|freed)\b"}
+INCOMPLETE = "Search not completed|max search depth too small|out of memory|error:"
+# Threads that never end.
+ENDLESS = {"memory"}
+
+
+def run(command, folder, limit):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit)
+    return done.returncode, done.stdout + done.stderr
+
+
+def verify(folder, model, mode, more=(), optimize="-O1", large=False):
+    """What the verifier says about one configuration."""
+    defines = [f"-D{macro}" for macro in (mode, *model.macros.split(), *more)]
+    file = str(HERE / f"{model.file}.pml")
+    steps = [
+        ["spin", f"-P{COMPILER} -E -x c", *defines, "-a", file],
+        # COLLAPSE: less memory; states are compared whole all the same.
+        [COMPILER, "-w", optimize, "-DSAFETY", "-DNOFAIR", "-DMEMLIM=6000"]
+        + ["-DCOLLAPSE"] * large
+        + ["-o", "pan", "pan.c"],
+        ["./pan", f"-m{DEPTH}"],
+    ]
+    said = ""
+    for step in steps:
+        limit = LARGE_LIMIT if large else LIMIT
+        done = subprocess.run(step, cwd=folder, capture_output=True, text=True, timeout=limit)
+        said += done.stdout + done.stderr
+        if done.returncode != 0:
+            break
+    return said
+
+
+def complaints(said):
+    """Why the configuration is not checked to exhaustion and found right; empty: it is."""
+    found = [line for line in said.splitlines() if re.search(INCOMPLETE, line)]
+    if not re.search(r"errors: 0\b", said):
+        found.append("not without errors")
+    process = ""
+    for line in said.splitlines():
+        if heading := re.match(r"unreached in (?:proctype|init) ?(\w*)", line):
+            process = heading.group(1)
+        elif place := re.match(r'\t(\S+:\d+), state \d+, "(.*)"', line):
+            if not (place.group(2) == "-end-" and process in ENDLESS):
+                found.append(f"no state reaches {': '.join(place.groups())} of {process}")
+    return found
+
+
+def is_found(name, said):
+    """Whether a mutant's violation is one of the property, not of the model's machinery."""
+    return re.search(PROPERTY[MUTANTS[name].file], said) is not None
+
+
+def verify_mutant(folder, name, mode):
+    # -O0: they are found at once, and to compile takes longer.
+    return verify(folder, MUTANTS[name], mode, [f"MUTANT_{name}"], "-O0")
