@@ -128,9 +128,10 @@ typedef struct qsbrc_api {
     /* Attached; detaches; outside sections and locks.  Frees what is in it first; no
      * other thread uses it any more.  NULL is ignored. */
     void (*queue_free)(qsbrc_queue *queue);
-    /* Attached; detaches at the thread's first call.  Room to retire n times: the part
-     * that can fail, so before the operation changes anything.  NULL: MemoryError, or
-     * RuntimeError (room already, another interpreter's queue), ValueError (n). */
+    /* Attached; detaches; outside sections and locks, as it may come to a safe point and
+     * wait there where too much is held.  Room to retire n times: the part that can
+     * fail, so before the operation changes anything.  NULL: MemoryError, RuntimeError
+     * (room already, another interpreter's queue), ValueError (n), a signal's. */
     qsbrc_room *(*reserve)(qsbrc_queue *queue, unsigned n);
     /* Attached.  After the unlink: calls fn(word) once, later, when nobody can read it any
      * more.  Never fails, blocks, frees or runs Python code: a lock may be held.  bytes

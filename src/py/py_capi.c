@@ -76,6 +76,9 @@ capi_state(void)
 
 /* ---- domains ---- */
 
+static qsbrc_domain *all_domains; /* (list_lock) */
+static qc_lock list_lock;
+
 static qsbrc_domain *
 domain_new(void)
 {
@@ -93,19 +96,71 @@ domain_new(void)
     }
     domain->engine = engine;
     domain->id = engine->id;
-    qc_store_relaxed(&domain->refs, 1u);
+    domain->interpreter = capi_interpreter();
+    domain->users = 1;
+    qc_lock_acquire(&list_lock); /* an orphan's list is whole: one store changes it */
+    domain->next = all_domains;
+    all_domains = domain;
+    qc_lock_release(&list_lock);
     return domain;
+}
+
+void
+capi_domain_ref(qsbrc_domain *domain)
+{
+    qc_lock_acquire(&list_lock);
+    domain->users++;
+    qc_lock_release(&list_lock);
 }
 
 void
 capi_domain_unref(qsbrc_domain *domain)
 {
-    if (qc_sub_acq_rel(&domain->refs, 1u) != 1)
+    bool last;
+    qc_lock_acquire(&list_lock);
+    last = --domain->users == 0;
+    if (last) {
+        qsbrc_domain **link = &all_domains;
+        while (*link != domain)
+            link = &(*link)->next;
+        *link = domain->next;
+    }
+    qc_lock_release(&list_lock);
+    if (!last)
         return;
     Py_BEGIN_ALLOW_THREADS /* Q8 */
     qsbr_domain_release(domain->engine);
     Py_END_ALLOW_THREADS
     free(domain);
+}
+
+/* The oldest domain of the interpreter that is younger than `id`, with a user more. */
+static qsbrc_domain *
+next_domain(int64_t interpreter, uint64_t id)
+{
+    qsbrc_domain *found = NULL;
+    qc_lock_acquire(&list_lock);
+    for (qsbrc_domain *d = all_domains; d != NULL; d = d->next)
+        if (d->interpreter == interpreter && d->id > id && (found == NULL || d->id < found->id))
+            found = d;
+    if (found != NULL)
+        found->users++;
+    qc_lock_release(&list_lock);
+    return found;
+}
+
+void
+capi_domains_shut_down(int64_t interpreter)
+{
+    qsbrc_domain *domain;
+    for (uint64_t id = 0; (domain = next_domain(interpreter, id)) != NULL;) {
+        id = domain->id;
+        Py_BEGIN_ALLOW_THREADS /* Q8 */
+        /* With a record of its own, so that the rest is this thread's to free. */
+        qsbr_shut_down(domain->engine, qsbr_register(domain->engine));
+        Py_END_ALLOW_THREADS
+        capi_domain_unref(domain);
+    }
 }
 
 /* ---- records ---- */
@@ -327,6 +382,7 @@ static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 static void
 fill_table(void)
 {
+    qc_lock_init(&list_lock);
     capi_fill_queue(&table);
     capi_fill_containers(&table);
 }

@@ -19,8 +19,10 @@
 /* The engine's domain, and who needs it: a queue does until it is freed. */
 struct qsbrc_domain {
     qsbr_domain *engine;
-    uint64_t id; /* of `engine`: never reused, unlike this address */
-    _Atomic uint32_t refs;
+    uint64_t id;               /* of `engine`: never reused, unlike this address */
+    int64_t interpreter;       /* that made it: Q7, it shuts down with that one */
+    unsigned users;            /* (domains' list lock) creator, queues, who shuts it down */
+    struct qsbrc_domain *next; /* (domains' list lock) */
 };
 
 /* What this thread found last, for a few domains and queues each: an id that is never
@@ -38,7 +40,8 @@ extern _Thread_local capi_cache capi_cached;
 /* At the module's start and end. */
 int qc_capi_register(PyObject *module, qc_state *state);
 void qc_capi_unregister(qc_state *state);
-/* At exit (T8): frees what waits in the calling interpreter's queues. */
+/* At exit: the calling interpreter's domains are shutting down (Q7), and what waits in
+ * its queues is freed (T8). */
 void qc_capi_drain(void);
 
 /* The calling interpreter, and its module's state: NULL with RuntimeError. */
@@ -47,8 +50,11 @@ qc_state *capi_state(void);
 
 /* This thread's record, made if need be: NULL with MemoryError.  May detach. */
 qsbr_record *capi_record(qsbrc_domain *domain);
-/* Drops a reference; the last one ends the domain.  May detach. */
+/* One user more or less; the last one ends the domain.  unref may detach. */
+void capi_domain_ref(qsbrc_domain *domain);
 void capi_domain_unref(qsbrc_domain *domain);
+/* Q7, for all domains that the interpreter made.  May detach. */
+void capi_domains_shut_down(int64_t interpreter);
 
 int capi_wait(qsbrc_domain *domain, uint64_t goal);
 

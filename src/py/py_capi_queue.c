@@ -76,7 +76,7 @@ queue_new(qsbrc_domain *domain)
         PyErr_NoMemory();
         return NULL;
     }
-    qc_add_relaxed(&domain->refs, 1u);
+    capi_domain_ref(domain);
     queue->engine = engine;
     queue->domain = domain;
     queue->interpreter = capi_interpreter();
@@ -148,6 +148,15 @@ may_process(qsbrc_queue *queue, retire_local *local)
            queue->interpreter == capi_interpreter();
 }
 
+/* Q7: while the interpreter ends, the thread that ends it frees; the others do if much
+ * gathers. */
+static bool
+leave_it(qsbrc_queue *queue, retire_local *local)
+{
+    return qsbr_state_of(local->rec) == QSBR_SHUTTING_DOWN &&
+           qc_load_relaxed(&queue->engine->bytes) <= retire_limit.queue_bytes;
+}
+
 /* Also for a thread that is new here: it may be the one that frees what others have
  * left (T6). */
 static QC_NOINLINE void
@@ -157,7 +166,11 @@ look_around(qsbrc_queue *queue)
     retire_local *local = local_of(queue);
     if (local == NULL)
         PyErr_Clear(); /* no memory now: somebody else comes */
-    else if (may_process(queue, local) && qsbr_is_asked(local->rec))
+    else if (!qsbr_is_asked(local->rec))
+        ; /* its first operation here */
+    else if (leave_it(queue, local))
+        local->rec->look_in = QSBR_LOOK_EVERY;
+    else if (may_process(queue, local))
         retire_process(local);
     threads_put_back(set);
 }
@@ -263,6 +276,7 @@ qc_capi_drain(void)
 {
     int64_t interpreter = capi_interpreter();
     qsbrc_queue *queue;
+    capi_domains_shut_down(interpreter);
     for (uint64_t id = 0; (queue = next_queue(interpreter, id)) != NULL;) {
         id = queue->engine->id;
         drain(queue);

@@ -401,3 +401,156 @@ def test_references_are_dropped(probe):
     del p
     gc.collect()
     assert Item.alive == 0
+
+
+# The end of the interpreter
+
+
+def test_Q7_other_threads_are_refused_when_the_interpreter_ends(built):
+    """The domain of an interpreter that ends is shutting down for all threads but the one that
+    ends it; sections go on and are safe."""
+    printed = run_script(
+        """
+import atexit, os, sys, threading
+over, joined = threading.Event(), []
+
+@atexit.register  # runs last: after the hook of qsbrcontainers, which is imported below
+def last():
+    over.set()
+    t.join()
+    print(*joined)
+    assert p.attach()
+    p.detach()
+    p.retire_one(lambda: os.write(1, b"freed"), 8)
+    p.release()
+
+sys.path.insert(0, sys.argv[1])
+import probe
+p = probe.Probe()
+
+def work():
+    assert p.attach()
+    p.detach()
+    begun.set()
+    over.wait()
+    p.enter()
+    p.exit()
+    joined.append(p.attach())
+    p.retire_one(int, 8)
+    p.safe_point()
+
+begun = threading.Event()
+t = threading.Thread(target=work, daemon=True)
+t.start()
+begun.wait()
+""",
+        built,
+    )
+    assert printed.split() == ["False", "freed"]
+
+
+def test_T8_what_keeps_its_own_module_alive_is_freed_at_exit(built):
+    """The queue's item holds a class of __main__, whose globals hold the probe and its module:
+    without the drain at exit nobody would ever free it."""
+    printed = run_script(
+        """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import probe
+p = probe.Probe()
+
+class Item:
+    def __call__(self, write=os.write):
+        write(1, b"x")
+
+for _ in range(3):
+    p.retire_one(Item(), 8)
+""",
+        built,
+    )
+    assert printed == "xxx"
+
+
+# Memory (T7)
+
+
+def test_T7_writers_wait_for_readers_in_reserve(built):
+    """A reader that stays: what is held stops near the hard limit, writers wait, and go on when the
+    reader leaves."""
+    run_script(
+        """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+import probe
+p, entered, leave, peak = probe.Probe(), threading.Event(), threading.Event(), []
+
+def read():
+    p.enter()
+    entered.set()
+    leave.wait()
+    p.exit()
+
+def write():
+    for i in range(200):
+        p.retire_one(int, 1000)
+        peak.append(p.held()[0])
+
+reader, writer = threading.Thread(target=read), threading.Thread(target=write)
+reader.start()
+entered.wait()
+writer.start()
+writer.join(0.3)
+assert writer.is_alive()
+stopped = len(peak)
+assert 10 <= stopped <= 40, stopped
+leave.set()
+writer.join()
+reader.join()
+assert len(peak) == 200
+""",
+        built,
+        QSBRCONTAINERS_HARD_BYTES="20000",
+        QSBRCONTAINERS_BATCH_BYTES="4000",
+        QSBRCONTAINERS_WAIT_MS="600000",
+    )
+
+
+def test_T7_a_signal_ends_the_wait_in_reserve(built):
+    run_script(
+        """
+import signal, sys, threading
+sys.path.insert(0, sys.argv[1])
+import probe
+p, entered, leave = probe.Probe(), threading.Event(), threading.Event()
+
+def read():
+    p.enter()
+    entered.set()
+    leave.wait()
+    p.exit()
+
+def handler(*arguments):
+    raise KeyError("the handler's")
+
+reader = threading.Thread(target=read)
+reader.start()
+entered.wait()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+try:
+    while True:
+        p.retire_one(int, 1000)
+except KeyError:
+    pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+leave.set()
+reader.join()
+p.retire_one(int, 1000)
+p.collect()
+assert p.held() == (0, 0)
+""",
+        built,
+        QSBRCONTAINERS_HARD_BYTES="20000",
+        QSBRCONTAINERS_BATCH_BYTES="4000",
+        QSBRCONTAINERS_WAIT_MS="600000",
+    )
