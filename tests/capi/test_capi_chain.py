@@ -4,7 +4,6 @@ change it, nodes are poisoned when they are freed, and readers check each node t
 Caught by the stress script: a chain that frees at once (CHAIN_FREES_AT_ONCE), in the suite itself.
 """
 
-import gc
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import threading
 
 import pytest
 from building import build
-from support import TESTS, run_script, run_threads, scaled
+from support import TESTS, run_script, run_threads, scaled, settle
 
 STRESS = """
 import sys
@@ -64,9 +63,11 @@ def stress(folder, rounds, **environment):
 
 
 def live(chain):
-    """The nodes that are alive when nothing is retired any more."""
+    """The nodes that are alive when nothing is retired, and nothing garbage, any more."""
+    settle()
     while chain.held()[1]:
         chain.collect()
+        settle()
     return chain.live()
 
 
@@ -129,8 +130,6 @@ def test_cycles_through_a_chain_are_collected(chain):
         c.set(1, [c])
         c.set(1, {"me": c})
     del c
-    live(chain)
-    gc.collect()
     assert live(chain) == before
 
 
