@@ -417,12 +417,18 @@ heap_live_bytes(heap *h)
 size_t
 heap_collect(heap *h, bool wait)
 {
-    uint64_t goal = 0, before = qc_load_relaxed(&h->given_back);
+    uint64_t before = qc_load_relaxed(&h->given_back);
     heap_local *l = local_here(h);
-    page_reclaim_all(h, l, &goal);
-    if (goal != 0 &&
-        (wait ? qsbr_wait(h->domain, qsbr_advance(h->domain)) : qsbr_poll(h->domain, goal)))
+    /* What is tagged in the first round is reached in the second, or, where another
+     * thread was about to put a page on a list, in the third. */
+    for (int round = 0; round < 3; round++) {
+        uint64_t goal = 0;
         page_reclaim_all(h, l, &goal);
+        if (goal == 0)
+            break;
+        if (!(wait ? qsbr_wait(h->domain, qsbr_advance(h->domain)) : qsbr_poll(h->domain, goal)))
+            break;
+    }
     heap_pool_give_back(h);
     return (size_t)(qc_load_relaxed(&h->given_back) - before) * PAGE_BYTES;
 }

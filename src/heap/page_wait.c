@@ -266,9 +266,11 @@ adopt_from(heap_local *left, heap_local *l, unsigned class)
     qc_lock_acquire(&left->lock);
     for (size_t n = list->n < PAGE_LOOKS ? list->n : PAGE_LOOKS; n > 0 && found == NULL; n--) {
         heap_page *p = list->first;
-        bool ready = page_gather(left, p);
         uint64_t s = qc_load_acquire(&p->state);
+        /* (An empty one is waiting, for any class.) */
+        bool ready = state_live(s) != 0 && page_gather(left, p);
         page_list_remove(list, IN_CLASS, p);
+        s = qc_load_acquire(&p->state);
         while (ready && state_live(s) != 0 && found == NULL)
             if (qc_cas_acq_rel(&p->state, &s, (s & (STATE_LIVE | STATE_FOREIGN)) | l->tag))
                 found = p;
@@ -324,10 +326,10 @@ page_fresh(heap_local *l, unsigned class)
         page_reclaim_all(h, l, &goal);
         p = heap_pool_get(h);
     }
-    if (p == NULL && heap_extent_add(h))
-        p = heap_pool_get(h);
-    if (p == NULL)
-        return false;
+    /* (Others may be quicker to take what this thread adds.) */
+    for (; p == NULL; p = heap_pool_get(h))
+        if (!heap_extent_add(h))
+            return false;
     page_start(l, p, class);
     return true;
 }

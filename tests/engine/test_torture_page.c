@@ -1,0 +1,185 @@
+/* Torture for the page heap (H1-H5): writers that replace blocks of many sizes and
+ * retire the old ones, readers that hold them in sections, threads that come, sleep
+ * and end with pages of their own.  A block has one number in all its words: a reader
+ * that sees it change has found a block that was served again too early.  (Reads and
+ * writes of it are plain, so ThreadSanitizer finds that too.)  In the end nothing is
+ * left.
+ */
+#include "page_place.h"
+
+enum { SLOTS = 300, KEPT = 40 };
+
+typedef struct {
+    heap_block block;
+    _Atomic uint32_t age; /* 0 linked, 1 unlinked */
+    uint32_t size;
+    uint64_t words[]; /* all n */
+} item;
+
+static _Atomic(item *) slots[SLOTS];
+static _Atomic uint64_t numbers, sections, stale, retired;
+
+static item *
+item_new(uint64_t *random)
+{
+    /* Small ones more often; up to the largest, all classes. */
+    size_t size = 32 + (chance(random) % 8160 >> chance(random) % 9);
+    item *x = heap_alloc(h, size);
+    CHECK(x != NULL);
+    uint64_t n = qc_add_relaxed(&numbers, 1u) + 1;
+    qc_store_relaxed(&x->age, 0u);
+    x->size = (uint32_t)size;
+    for (size_t i = 0; i < (size - sizeof *x) / sizeof(uint64_t); i++)
+        x->words[i] = n;
+    return x;
+}
+
+static void
+check_item(item *x)
+{
+    for (size_t i = 1; i < (x->size - sizeof *x) / sizeof(uint64_t); i++)
+        CHECK_EQ(x->words[i], x->words[0]);
+}
+
+/* ---- what threads do ---- */
+
+static void
+replace(uint64_t *random)
+{
+    item *x = item_new(random);
+    item *old = qc_exchange_acq_rel(&slots[chance(random) % SLOTS], x);
+    if (old == NULL)
+        return;
+    check_item(old);
+    qc_store_relaxed(&old->age, 1u);
+    qc_add_relaxed(&retired, 1u);
+    heap_retire(h, old, old->size);
+}
+
+static void
+look(qsbr_record *rec, uint64_t *random)
+{
+    qsbr_enter(rec);
+    item *x = qc_load_acquire(&slots[chance(random) % SLOTS]);
+    if (x != NULL) {
+        uint64_t n = x->words[0];
+        uint32_t size = x->size;
+        for (unsigned i = chance(random) % 256 == 0 ? 300 : 1; i > 0; i--) {
+            check_item(x);
+            CHECK(x->words[0] == n && x->size == size);
+            CHECK(qc_load_relaxed(&x->age) < 2);
+        }
+        qc_add_relaxed(&stale, qc_load_relaxed(&x->age));
+    }
+    qsbr_exit(rec);
+}
+
+/* Blocks of one's own, freed at once; by another thread now and then. */
+static void
+keep(item **kept, uint64_t *random)
+{
+    item **x = &kept[chance(random) % KEPT];
+    if (*x == NULL) {
+        *x = item_new(random);
+    }
+    else {
+        check_item(*x);
+        heap_free(h, *x, (*x)->size);
+        *x = NULL;
+    }
+}
+
+static void *
+live_for_a_while(void *arg)
+{
+    uint64_t random = now_ns() ^ (uint64_t)(uintptr_t)&random;
+    item *kept[KEPT] = {NULL};
+    qsbr_record *rec = qsbr_register(domain);
+    CHECK(rec != NULL);
+    unsigned reads = chance(&random) % 2 ? 200 : 50; /* of 256 */
+    uint64_t max = 500 + chance(&random) % 5000, n;
+    for (n = 0; n < max && !time_is_over(); n++) {
+        uint64_t dice = chance(&random);
+        if (dice % 256 < reads)
+            look(rec, &random);
+        else if (dice % 3 == 0)
+            keep(kept, &random);
+        else
+            replace(&random);
+        if (dice >> 40 == 7)
+            heap_collect(h, (dice >> 32) % 2 == 0);
+        if (dice >> 20 == 0)
+            sleep_ms(20);
+    }
+    /* What is kept goes to others: into slots, or freed by whoever finds it. */
+    for (int i = 0; i < KEPT; i++) {
+        if (kept[i] == NULL)
+            continue;
+        item *old = qc_exchange_acq_rel(&slots[chance(&random) % SLOTS], kept[i]);
+        if (old != NULL)
+            heap_retire(h, old, old->size);
+    }
+    qc_add_relaxed(&sections, n);
+    return arg;
+}
+
+static void
+lives(void *arg, unsigned i)
+{
+    (void)i;
+    while (!time_is_over())
+        thread_join(thread_start(live_for_a_while, arg));
+}
+
+static void
+torture(unsigned threads, unsigned ms)
+{
+    place_begin();
+    heap_page_limit = HEAP_PAGE_LIMIT;
+    run_threads_for(ms, threads, lives, NULL);
+    heap_figures f = figures();
+    CHECK(f.live_bytes != 0);
+    printf("    %llu steps, %llu retired, %llu stale; pages: %llu reused, %llu back, %llu stolen, "
+           "%llu adopted, %llu given back\n",
+           (unsigned long long)qc_load_relaxed(&sections),
+           (unsigned long long)qc_load_relaxed(&retired),
+           (unsigned long long)qc_load_relaxed(&stale), (unsigned long long)f.pages_reused,
+           (unsigned long long)f.pages_back, (unsigned long long)f.pages_stolen,
+           (unsigned long long)f.pages_adopted, (unsigned long long)f.pages_given_back);
+    for (int i = 0; i < SLOTS; i++) {
+        item *x = qc_exchange_acq_rel(&slots[i], NULL);
+        if (x != NULL) {
+            check_item(x);
+            heap_free(h, x, x->size);
+        }
+    }
+    place_end();
+}
+
+static void
+test_H2_H4_H5_threads_that_come_and_go(void)
+{
+    torture(4, 1500);
+}
+
+#ifdef QC_DEBUG
+/* With the locks and published stores slept at, and pages of a few blocks. */
+static void
+test_H2_H4_H5_at_every_place(void)
+{
+    qc_yield_at_random(50);
+    torture(4, 1500);
+    qc_yield_at_random(0);
+}
+#endif
+
+int
+main(void)
+{
+    harness_init(true);
+    RUN(test_H2_H4_H5_threads_that_come_and_go);
+#ifdef QC_DEBUG
+    RUN(test_H2_H4_H5_at_every_place);
+#endif
+    return 0;
+}
