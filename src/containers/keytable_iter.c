@@ -37,6 +37,7 @@ keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *
     keytable_entry *entries = keytable_entries(t);
     for (int n = 0; n < STEP_ENTRIES && c->at < c->end; n++) {
         keytable_entry *e = &entries[c->at++];
+        qc_yield("step");
         /* The table is looked up before the word is read: while it is current,
          * in this section, what the word refers to is not dropped. */
         keytable *current = keytable_in_section(map, rec);
