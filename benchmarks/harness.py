@@ -66,23 +66,32 @@ def header() -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio that has to reach a limit in the median of the rounds."""
+    """A ratio that has to reach a limit, or stay below one, in the median of the rounds."""
 
     name: str
-    at_least: float
-    measured: Spread
+    at_least: float | None = None
+    measured: Spread | None = None
+    at_most: float | None = None
 
     @property
     def reached(self) -> bool:
+        if self.at_most is not None:
+            return self.measured.median <= self.at_most
         return self.measured.median >= self.at_least
+
+    @property
+    def limit(self) -> str:
+        if self.at_most is not None:
+            return f"<= {self.at_most:.1f} x"
+        return f">= {self.at_least:.1f} x"
 
 
 def show_goals(goals: Iterable[Goal]) -> str:
     """A table of the goals and what became of them."""
-    rows = [["goal", "at least", "measured (lowest to highest round)", ""]]
+    rows = [["goal", "", "measured (lowest to highest round)", ""]]
     for goal in goals:
         verdict = "reached" if goal.reached else "NOT REACHED"
-        rows.append([goal.name, f"{goal.at_least:.1f} x", f"{goal.measured:.2f}", verdict])
+        rows.append([goal.name, goal.limit, f"{goal.measured:.2f}", verdict])
     return table(rows)
 
 

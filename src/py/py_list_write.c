@@ -113,21 +113,24 @@ list_words_from(list_object *l, PyObject *iterable)
     /* An overridden __iter__ of a subclass counts, as with list. */
     if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
         return list_moment(list_of(iterable));
-    /* A list of our own: nobody changes it meanwhile. */
-    PyObject *items =
-        PyTuple_CheckExact(iterable) ? Py_NewRef(iterable) : PySequence_List(iterable);
+    PyObject *items = iterable;
+    if (!PyTuple_CheckExact(items) && !PyList_CheckExact(items))
+        items = PySequence_List(iterable);
+    else
+        Py_INCREF(items);
     if (items == NULL)
         return NULL;
-    bool tuple = PyTuple_Check(items);
-    Py_ssize_t n = tuple ? PyTuple_GET_SIZE(items) : PyList_GET_SIZE(items);
-    ptrarray *words = ptrarray_new(l->state->heap, (size_t)n);
+    ptrarray *words;
+    REFS_BEGIN_LIST(items);
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
+    PyObject **item = PySequence_Fast_ITEMS(items);
+    words = ptrarray_new(l->state->heap, (size_t)n);
+    for (Py_ssize_t i = 0; words != NULL && i < n; i++)
+        ptrarray_append(words, refs_new_word(item[i]));
+    REFS_END_LIST();
+    Py_DECREF(items);
     if (words == NULL)
         PyErr_NoMemory();
-    for (Py_ssize_t i = 0; words != NULL && i < n; i++) {
-        PyObject *item = tuple ? PyTuple_GET_ITEM(items, i) : PyList_GET_ITEM(items, i);
-        ptrarray_append(words, refs_new_word(item));
-    }
-    Py_DECREF(items);
     return words;
 }
 
@@ -194,8 +197,8 @@ add_to(ptrarray *a, ptrarray *more, qc_word word)
     return more == NULL ? ptrarray_append(a, word) : ptrarray_append_all(a, more);
 }
 
-/* Appends words to the list, at once, which takes them over: 0, or -1 with
- * MemoryError and the list as it was. */
+/* Appends words to the list, at once, which takes them over, and the array `more` as
+ * well: 0, or -1 with MemoryError and the list as it was. */
 static int
 list_add(list_object *l, ptrarray *more, qc_word word)
 {
@@ -204,6 +207,11 @@ list_add(list_object *l, ptrarray *more, qc_word word)
     if (a == NULL)
         return -1;
     bool done = add_to(a, more, word);
+    if (!done && a == &ptrarray_none && more != NULL) {
+        write_array(&w, more, free_array);
+        more = NULL;
+        done = true;
+    }
     if (!done) {
         size_t n = more == NULL ? 1 : ptrarray_size(more);
         ptrarray *fresh = ptrarray_bigger(l->state->heap, a, n);
@@ -219,6 +227,8 @@ list_add(list_object *l, ptrarray *more, qc_word word)
     write_end(&w);
     if (!done)
         PyErr_NoMemory();
+    else if (more != NULL)
+        ptrarray_free(more);
     return done ? 0 : -1;
 }
 
@@ -261,7 +271,6 @@ list_extend(PyObject *self, PyObject *iterable)
         ptrarray_drop(more, 0, refs_release);
         return NULL;
     }
-    ptrarray_free(more);
     Py_RETURN_NONE;
 }
 

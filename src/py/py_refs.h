@@ -196,6 +196,16 @@ refs_int_equal(PyObject *a, PyObject *b)
     return equal;
 }
 
+/* A list of somebody else's stays as it is from BEGIN to END, which are in one block;
+ * in between no Python code runs, or it would not. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define REFS_BEGIN_LIST(op) Py_BEGIN_CRITICAL_SECTION(op)
+#define REFS_END_LIST() Py_END_CRITICAL_SECTION()
+#else
+#define REFS_BEGIN_LIST(op) {
+#define REFS_END_LIST() }
+#endif
+
 /* Deferred reference counting, where the interpreter has it (3.14+, free
  * threaded).  Only the collector frees such an object: true if it is one now. */
 static inline bool
