@@ -92,7 +92,7 @@ def prepare(work_dir: str | os.PathLike[str]) -> Link:
         link_args = [str(archive)]
     else:
         link_args = [str(archive), "-Wl,--exclude-libs,ALL", "-pthread"]
-    return Link([f"-isystem{header.parent}"], link_args, archive)
+    return Link([f"-isystem{header.parent}", "-DQC_MIMALLOC_OWN=1"], link_args, archive)
 
 
 def _packaged() -> tuple[Path, Path]:

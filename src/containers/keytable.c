@@ -27,6 +27,7 @@ table_new(heap *h, uint64_t slots)
     t->mask = (uint32_t)slots - 1;
     t->capacity = capacity;
     t->last = 0;
+    t->early = false;
     memset((void *)t->index, 0xFF, index); /* KEYTABLE_EMPTY */
     return t;
 }
@@ -44,8 +45,22 @@ slots_for(uint64_t entries)
 void
 keytable_unref(keytable *t)
 {
-    if (qc_sub_acq_rel(&t->refs, 1u) == 1)
+    if (qc_sub_acq_rel(&t->refs, 1u) != 1)
+        return;
+    if (t->early)
+        heap_retire(t->heap, t, t->bytes);
+    else
         heap_free(t->heap, t, t->bytes);
+}
+
+bool
+keytable_retire(keytable *t)
+{
+    if (!heap_is_small(t->bytes))
+        return false;
+    t->early = true;
+    keytable_unref(t);
+    return true;
 }
 
 keytable *
@@ -302,6 +317,7 @@ recount(keymap *map, keytable *t)
             qc_store_release(&t->index[i], KEYTABLE_DUMMY);
     }
     t->last = 0;
+    t->early = false;
     for (uint32_t i = 0; i < used; i++) {
         if (qc_load_relaxed(&entries[i].value) == WORD_DELETED)
             continue;

@@ -74,14 +74,15 @@ typedef struct keytable keytable;
 struct keytable {
     heap_block block; /* H1 */
     heap *heap;
-    size_t bytes;             /* of the whole block */
-    uint64_t id;              /* never reused, unlike the address */
-    _Atomic(keytable *) next; /* (map lock) before the first MOVED */
-    _Atomic uint32_t refs;    /* the map (until its retirement has run) and iterators */
-    _Atomic uint32_t used;    /* (map lock) entries written */
-    uint32_t mask;            /* slots - 1 */
-    uint32_t capacity;        /* entries there is room for: two thirds of the slots */
-    uint32_t last;            /* (map lock) no live entry at or after this one */
+    size_t bytes;                          /* of the whole block */
+    uint64_t id;                           /* never reused, unlike the address */
+    _Atomic(keytable *) next;              /* (map lock) before the first MOVED */
+    _Atomic uint32_t refs;                 /* the map (until its retirement) and iterators */
+    _Atomic uint32_t used;                 /* (map lock) entries written */
+    uint32_t mask;                         /* slots - 1 */
+    uint32_t capacity;                     /* entries there is room for: two thirds of the slots */
+    uint32_t last;                         /* (map lock) no live entry at or after this one */
+    bool early;                            /* the map's reference went while others may read */
     _Alignas(16) _Atomic uint32_t index[]; /* the entries follow, aligned for their words */
 };
 
@@ -296,6 +297,11 @@ keytable *keytable_swap(keymap *map, keytable *empty);
 /* The map's reference is dropped by the table's retirement, an iterator's when
  * it is done: whoever is last frees. */
 void keytable_unref(keytable *t);
+
+/* The same for a table that others may still read, in place of a retirement: small
+ * ones wait in their page, and the last reference, whoever's, puts them there (K6).
+ * False: it is too large for that, and nothing has been done. */
+bool keytable_retire(keytable *t);
 
 /* K4: takes the lock if it finds it held: an operation under way may have
  * published its change and not yet its count. */

@@ -3,19 +3,25 @@
 /* How many entries a step passes at most in one section (Q2). */
 #define STEP_ENTRIES 256
 
-static void
+/* Not one whose last reference went when it was replaced: the map has another then.
+ * (The caller is in the section in which it found the table, so the memory is as it
+ * was.) */
+static bool
 pin(keytable *t)
 {
-    /* The map's own reference is dropped after a grace period, and the caller is
-     * in a section that found the table: it is not 0. */
-    qc_add_relaxed(&t->refs, 1u);
+    uint32_t refs = qc_load_relaxed(&t->refs);
+    while (refs != 0)
+        if (qc_cas_relaxed(&t->refs, &refs, refs + 1))
+            return true;
+    return false;
 }
 
 void
 keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec)
 {
-    c->table = keytable_in_section(map, rec);
-    pin(c->table);
+    do
+        c->table = keytable_in_section(map, rec);
+    while (!pin(c->table));
     c->at = 0;
     /* acquire: partner is the release in keytable_insert. */
     c->end = qc_load_acquire(&c->table->used);

@@ -110,6 +110,16 @@ ptrarray_free(ptrarray *a)
     heap_free(a->heap, a, ptrarray_bytes(a));
 }
 
+bool
+ptrarray_retire(ptrarray *a)
+{
+    size_t bytes = ptrarray_bytes(a);
+    if (!heap_is_small(bytes))
+        return false;
+    heap_retire(a->heap, a, bytes);
+    return true;
+}
+
 void
 ptrarray_drop(ptrarray *a, size_t first, void (*release)(qc_word))
 {

@@ -320,6 +320,9 @@ ptrarray_moment(heap *h, ptrarray_root *root, void (*retain)(qc_word))
 
 /* Memory only; nothing happens to ptrarray_none. */
 void ptrarray_free(ptrarray *a);
+/* The same for an array that others may still read, in place of a retirement.  False:
+ * it is too large for that, and nothing has been done. */
+bool ptrarray_retire(ptrarray *a);
 
 /* Releases the words from `first` on, in order, and frees the memory. */
 void ptrarray_drop(ptrarray *a, size_t first, void (*release)(qc_word));

@@ -86,6 +86,8 @@ size_t heap_collect(heap *h, bool wait);
 
 /* Bytes asked for, and neither freed nor retired. */
 uint64_t heap_live_bytes(heap *h);
+/* Bytes of pages that were seen to wait, reached since or not.  Takes no lock. */
+uint64_t heap_waiting_bytes(heap *h);
 
 /* Exact where no other thread is in a call on the heap; safe at any time. */
 typedef struct {

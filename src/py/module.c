@@ -23,7 +23,11 @@ collect(PyObject *module, PyObject *ignored)
 {
     (void)ignored;
     retire_local *local = threads_local(state_of(module));
-    return local == NULL ? NULL : PyLong_FromSize_t(retire_collect(local));
+    if (local == NULL)
+        return NULL;
+    size_t n = retire_collect(local);
+    heap_collect(state_of(module)->heap, true);
+    return PyLong_FromSize_t(n);
 }
 
 /* At exit, before the interpreter takes its modules apart (T8). */
@@ -89,18 +93,22 @@ set_text(PyObject *dict, const char *name, const char *value)
     return status;
 }
 
-PyDoc_STRVAR(stats_doc,
-             "stats()\n--\n\n"
-             "Counters as a dict. Of this interpreter's queue: bytes_held and items_held\n"
-             "(retired, not yet freed), bytes_held_peak, bytes_freed, items_freed, batches,\n"
-             "waits (of writers that were over the hard limit), waits_in_vain (that went on\n"
-             "after a second), collections (of the cyclic collector, asked for since dead\n"
-             "containers held much), heap_bytes (tables and arrays, held ones included). Of the\n"
-             "process: advances,\n"
-             "polls, heavy_barriers, quarantined (barriers that failed: nothing is freed any\n"
-             "more), records (threads), barrier ('membarrier' or 'fence'), numbers ('value' or\n"
-             "'object': how ints and floats are stored). Takes no lock; the numbers are of\n"
-             "slightly different moments while other threads run.");
+PyDoc_STRVAR(
+    stats_doc,
+    "stats()\n--\n\n"
+    "Counters as a dict, all of them numbers but the last two.\n\n"
+    "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
+    "bytes_held_peak, bytes_freed, items_freed, batches, waits (of writers that were\n"
+    "over the hard limit), waits_in_vain (that went on after a second).\n\n"
+    "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"
+    "pages (of 64 KiB, for those up to 8 KiB), pages_waiting (with nothing in use and not\n"
+    "yet free), pages_reused, page_bytes_held (retired into pages), collections (of the\n"
+    "cyclic collector, asked for since dead containers held much).\n\n"
+    "Of the process: advances, polls, heavy_barriers, quarantined (barriers that failed:\n"
+    "nothing is freed any more), records (threads), barrier ('membarrier' or 'fence'),\n"
+    "numbers ('value' or 'object': how ints and floats are stored).\n\n"
+    "Safe at any time. The numbers are of slightly different moments while other threads\n"
+    "run; counting the pages takes the heap's lock for a moment.");
 
 static PyObject *
 stats(PyObject *module, PyObject *ignored)
@@ -109,7 +117,9 @@ stats(PyObject *module, PyObject *ignored)
     qc_state *state = state_of(module);
     retire_queue *q = state->queue;
     uint64_t bytes, items;
+    heap_figures pages;
     retire_held(q, &bytes, &items);
+    heap_stats(state->heap, &pages);
     const struct {
         const char *name;
         uint64_t value;
@@ -123,7 +133,11 @@ stats(PyObject *module, PyObject *ignored)
         {"waits", qc_load_relaxed(&q->waits)},
         {"waits_in_vain", qc_load_relaxed(&q->waits_in_vain)},
         {"collections", qc_load_relaxed(&state->collections)},
-        {"heap_bytes", heap_live_bytes(state->heap)},
+        {"heap_bytes", pages.live_bytes},
+        {"pages", pages.pages},
+        {"pages_waiting", pages.pages_waiting},
+        {"pages_reused", pages.pages_reused + pages.pages_back},
+        {"page_bytes_held", pages.retired_bytes},
         {"advances", qc_load_relaxed(&qsbr_process.advances)},
         {"polls", qc_load_relaxed(&qsbr_process.polls)},
         {"heavy_barriers", qc_load_relaxed(&qsbr_process.heavy_barriers)},

@@ -103,7 +103,7 @@ reserve(qsbrc_queue *queue, unsigned n)
         PyErr_SetString(PyExc_RuntimeError, "qsbrc_reserve() again before qsbrc_commit()");
     else if (queue->interpreter != capi_interpreter())
         PyErr_SetString(PyExc_RuntimeError, "qsbrc_reserve() in a queue of another interpreter");
-    else if (retire_must_wait(queue->engine) && limits_wait_in(local) < 0)
+    else if (retire_must_wait(queue->engine) && limits_wait_in(local, NULL) < 0)
         return NULL;
     else if (!retire_reserve(local, n))
         PyErr_NoMemory();

@@ -76,10 +76,10 @@ unlink_ref(unlinked *u, qc_word word)
 static void
 unlink_table(unlinked *u, keytable *t)
 {
-    if (u->shared)
-        retire_block(u->local, unref_table_item, word_from_pointer(t), t->bytes);
-    else
+    if (!u->shared)
         u->table = t;
+    else if (!keytable_retire(t))
+        retire_block(u->local, unref_table_item, word_from_pointer(t), t->bytes);
 }
 
 /* After unlocking; may run Python code. */

@@ -39,7 +39,7 @@ limits_from_environment(void)
     uint64_t blocks = retire_limit.batch_blocks, batch = retire_limit.batch_bytes;
     uint64_t queue = retire_limit.queue_bytes, hard = retire_limit.hard_bytes;
     uint64_t quiet_ms = retire_limit.quiet_ns / 1000000, wait_ms = retire_limit.wait_ns / 1000000;
-    uint64_t dead = dead_bytes;
+    uint64_t page = heap_page_limit, dead = dead_bytes;
     const struct {
         const char *name;
         uint64_t *value, most;
@@ -50,6 +50,7 @@ limits_from_environment(void)
         {"QSBRCONTAINERS_HARD_BYTES", &hard, SIZE_MAX / 4},
         {"QSBRCONTAINERS_QUIET_MS", &quiet_ms, 1000000},
         {"QSBRCONTAINERS_WAIT_MS", &wait_ms, 1000000},
+        {"QSBRCONTAINERS_PAGE_BYTES", &page, SIZE_MAX / 4},
         {"QSBRCONTAINERS_DEAD_BYTES", &dead, SIZE_MAX / 4},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -61,6 +62,7 @@ limits_from_environment(void)
     retire_limit.hard_bytes = hard;
     retire_limit.quiet_ns = quiet_ms * 1000000;
     retire_limit.wait_ns = wait_ms * 1000000;
+    heap_page_limit = page;
     dead_bytes = dead;
     return NULL;
 }
@@ -81,12 +83,12 @@ now_ns(void)
 #define LAST_STEP_NS (1000 * 1000)
 
 int
-limits_wait_in(retire_local *local)
+limits_wait_in(retire_local *local, heap *pages)
 {
     retire_queue *queue = local->queue;
     uint64_t began = now_ns();
     struct timespec step = {.tv_nsec = FIRST_STEP_NS};
-    for (bool waited = false; !threads_make_room(local); waited = true) {
+    for (bool waited = false; !threads_make_room(local, pages); waited = true) {
         if (qsbr_state_of(local->rec) == QSBR_SHUTTING_DOWN)
             return 0;
         if (!waited)
@@ -111,7 +113,7 @@ int
 limits_wait_for_room(qc_state *state)
 {
     retire_local *local = threads_local(state);
-    return local == NULL ? -1 : limits_wait_in(local);
+    return local == NULL ? -1 : limits_wait_in(local, state->heap);
 }
 
 /* ---- dead containers (T7) ---- */

@@ -17,8 +17,8 @@ const char *limits_from_environment(void);
  * detached, in steps that let signals in, until there is room or for a second.  0,
  * or -1 with a signal handler's exception.  Runs Python code. */
 QC_NOINLINE int limits_wait_for_room(qc_state *state);
-/* The same in any queue. */
-int limits_wait_in(retire_local *local);
+/* The same in any queue; `pages`: the heap whose waiting pages count, or NULL. */
+int limits_wait_in(retire_local *local, heap *pages);
 
 static inline int
 limits_room(qc_state *state)

@@ -99,7 +99,9 @@ write_array(writing *w, ptrarray *fresh, retire_fn fn)
 {
     ptrarray *old = ptrarray_publish(&w->list->array, fresh);
     sharing_resized(w->list->state, &w->list->sharing, ptrarray_bytes(fresh));
-    if (old != &ptrarray_none)
+    if (old == &ptrarray_none)
+        return;
+    if (!w->shared || fn != free_array || !ptrarray_retire(old))
         write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
 }
 

@@ -209,15 +209,20 @@ threads_safe_point(qc_state *state)
              qc_load_relaxed(&state->queue->bytes) > retire_limit.queue_bytes) {
         numbers_keep(local);
         retire_process(local);
+        retire_note_others(state->queue, heap_waiting_bytes(state->heap));
         limits_collect_dead(state);
     }
     threads_put_back(set);
 }
 
 bool
-threads_make_room(retire_local *local)
+threads_make_room(retire_local *local, heap *pages)
 {
     threads_exception set = threads_put_aside();
+    if (pages != NULL) {
+        heap_collect(pages, false);
+        retire_note_others(local->queue, heap_waiting_bytes(pages));
+    }
     bool room = retire_make_room(local);
     threads_put_back(set);
     return room;

@@ -74,7 +74,7 @@ void threads_put_back(threads_exception set);
 /* A safe point: runs Python code. */
 QC_NOINLINE void threads_safe_point(qc_state *state);
 /* The same for a writer (T7); true: there is room, or none to be had. */
-bool threads_make_room(retire_local *local);
+bool threads_make_room(retire_local *local, heap *pages);
 /* Q7, at the interpreter's exit: from here on other threads wait no more.  Detaches. */
 void threads_shut_down(void);
 /* An access by a thread that is not the owner. */

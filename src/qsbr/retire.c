@@ -97,6 +97,7 @@ raise_to(_Atomic uint64_t *most, uint64_t value)
 static void
 weigh(retire_queue *queue, uint64_t bytes)
 {
+    bytes += qc_load_relaxed(&queue->others);
     uint64_t limit = retire_limit.hard_bytes + 2 * qc_load_relaxed(&queue->largest);
     if (bytes <= limit && qc_load_relaxed(&queue->allowed) != 0)
         qc_store_relaxed(&queue->allowed, 0u);
@@ -109,6 +110,13 @@ void
 retire_weigh(retire_queue *queue)
 {
     weigh(queue, qc_load_relaxed(&queue->bytes));
+}
+
+void
+retire_note_others(retire_queue *queue, uint64_t bytes)
+{
+    qc_store_relaxed(&queue->others, bytes);
+    retire_weigh(queue);
 }
 
 void

@@ -113,6 +113,7 @@ struct retire_queue {
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t bytes, items, bytes_peak;
     _Atomic uint64_t largest; /* block since the queue was last empty */
     _Atomic uint64_t allowed; /* T7: held when a writer last went on */
+    _Atomic uint64_t others;  /* T7: what retire_note_others said */
     _Atomic uint64_t items_run, bytes_run, batches;
     _Atomic uint64_t waits, waits_in_vain; /* (the layer above counts) T7 */
     qc_lock lock;
@@ -149,6 +150,8 @@ retire_must_wait(retire_queue *queue)
 /* A safe point that takes what all threads left; true: there is room, or none to be
  * had by waiting (inside an item that runs, or a broken barrier). */
 bool retire_make_room(retire_local *local);
+/* Bytes held elsewhere for the same readers (pages that wait), as of now. */
+void retire_note_others(retire_queue *queue, uint64_t bytes);
 /* Waited long enough. */
 void retire_go_on(retire_queue *queue);
 

@@ -174,7 +174,8 @@ retire_make_room(retire_local *local)
 void
 retire_go_on(retire_queue *queue)
 {
-    qc_store_relaxed(&queue->allowed, qc_load_relaxed(&queue->bytes));
+    qc_store_relaxed(&queue->allowed,
+                     qc_load_relaxed(&queue->bytes) + qc_load_relaxed(&queue->others));
     qc_store_relaxed(&queue->over, 0u);
 }
 
