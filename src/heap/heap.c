@@ -219,6 +219,13 @@ heap_lock_local(heap_local *l)
     qc_lock_acquire(&l->lock);
 }
 
+bool
+heap_poll(heap *h, uint64_t goal)
+{
+    qsbr_record *rec = qsbr_find(h->domain);
+    return (rec == NULL || !qsbr_in_section(rec)) && qsbr_poll(h->domain, goal);
+}
+
 /* ---- heaps ---- */
 
 /* What mimalloc keeps of what it was given back.  Only in a copy of our own (H7), and

@@ -60,7 +60,7 @@ heap *heap_new(qsbr_domain *domain);
 void heap_delete(heap *h);
 
 /* Uninitialized, 16-byte aligned; NULL: no memory, or a size beyond it.  Outside
- * any section (it may poll).  May be called under a container's lock: the locks
+ * any section (Q2; it may poll).  May be called under a container's lock: the locks
  * taken here are leaves and held for a few hundred nanoseconds.  A thread without a
  * record is served too, more slowly. */
 void *heap_alloc(heap *h, size_t size);

@@ -250,7 +250,7 @@ page_alloc_slow(heap_local *l, unsigned class)
         /* A fresh page would be needed: that is worth a heavy barrier, once. */
         if (!polled && goal != 0) {
             polled = true;
-            if (qsbr_poll(l->heap->domain, goal))
+            if (heap_poll(l->heap, goal))
                 continue;
         }
         if (!page_fresh(l, class))

@@ -308,6 +308,8 @@ void heap_extents_end(heap *h);
 /* Both mend the heap first in the child of a fork. */
 void heap_lock(heap *h);
 void heap_lock_local(heap_local *l);
+/* A poll, unless the calling thread is in a section: its own would hold it up. */
+bool heap_poll(heap *h, uint64_t goal);
 /* Whether the local's thread has ended.  (the heap's lock) */
 bool heap_local_is_left(heap_local *l);
 /* The local of `rec` in `h`; NULL: no memory. */

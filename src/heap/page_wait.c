@@ -322,7 +322,7 @@ page_fresh(heap_local *l, unsigned class)
         page_reclaim_all(h, l, &goal);
         p = heap_pool_get(h);
     }
-    if (p == NULL && goal != 0 && qsbr_poll(h->domain, goal)) {
+    if (p == NULL && goal != 0 && heap_poll(h, goal)) {
         page_reclaim_all(h, l, &goal);
         p = heap_pool_get(h);
     }

@@ -238,7 +238,7 @@ kt_put_locked(kt *k, uint64_t key, qc_word word)
     CHECK(keytable_make_room(k->map, true, &old));
     bool same = keytable_locked(k->map) == was;
     CHECK_EQ(same, old == NULL);
-    if (old != NULL)
+    if (old != NULL && !keytable_retire(old))
         retire_block(k->p.local, table_free, (uint64_t)(uintptr_t)old, old->bytes);
     qc_word boxed = word_from_pointer(box_new(KEY_MAGIC, key, key));
     keytable_insert(k->map, hash, boxed, word, same ? pos.slot : KEYTABLE_EMPTY);

@@ -217,10 +217,42 @@ test_K6_iteration_while_it_grows(void)
 }
 #endif
 
+/* A small table that is replaced loses the map's reference at once, and what readers
+ * still have of it waits in its page: for whom it was pinned, for as long as that. */
+static void
+test_K6_the_last_reference_retires_a_small_table(void)
+{
+    kt k = filled(5);
+    stepper *r = reader_new(k.p.domain);
+    uint64_t n, keys = 0;
+    reader_enter(r);
+    keytable_cursor c = kt_begin(&k);
+    keytable *t = c.table;
+    for (uint64_t key = 5; keytable_exclusive(k.map) == t; key++)
+        kt_set(&k, key, key);
+    CHECK(t->early && heap_is_small(t->bytes));
+    CHECK_EQ(qc_load_relaxed(&t->refs), 1); /* the cursor's */
+    while (kt_next(&k, &c, &n) != UINT64_MAX)
+        keys++;
+    CHECK_EQ(keys, 5);
+    size_t bytes = t->bytes;
+    uint64_t live = heap_live_bytes(k.heap);
+    heap_figures before, after;
+    heap_stats(k.heap, &before);
+    kt_end(&c);
+    CHECK_EQ(heap_live_bytes(k.heap), live - bytes);
+    heap_stats(k.heap, &after);
+    CHECK(after.retired_bytes >= before.retired_bytes + bytes); /* the reader is in */
+    reader_exit(r);
+    stepper_end(r);
+    kt_delete(&k);
+}
+
 int
 main(void)
 {
     harness_init(true);
+    RUN(test_K6_the_last_reference_retires_a_small_table);
     RUN(test_K6_all_in_order);
     RUN(test_K6_one_change_at_any_time);
     RUN(test_K6_several_changes);

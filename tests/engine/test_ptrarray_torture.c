@@ -116,7 +116,7 @@ write_add(ptrarray *a, retire_local *local, uint64_t n)
         ptrarray *fresh = ptrarray_bigger(words_heap, a, n);
         CHECK(fresh != NULL && ptrarray_append_all(fresh, more));
         CHECK(ptrarray_publish(&list, fresh) == a);
-        if (a != &ptrarray_none)
+        if (a != &ptrarray_none && !ptrarray_retire(a))
             retire_block(local, free_array, (uintptr_t)a, ptrarray_bytes(a));
     }
     ptrarray_free(more);
