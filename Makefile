@@ -3,6 +3,7 @@
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
 # make bench   the read-scaling comparison           make stress   race tests for $(MINUTES)
+# make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make clean   remove what the others made
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format bench stress clean
+.PHONY: demo test lint format bench stress fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -25,6 +26,10 @@ test:
 
 stress:
 	@$(PYTHON) tests/stress.py $(MINUTES) $(ARGS)
+
+fuzz:
+	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)
+	@QC_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) .venv-fuzz/bin/python -m pytest tests/fuzz -s -o timeout=0 $(ARGS)
 
 bench:
 	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)

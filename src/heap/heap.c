@@ -126,6 +126,15 @@ local_here(heap *h)
     return local_slow(h);
 }
 
+#ifdef QC_DEBUG
+void
+heap_act_as(heap *h, heap_local *l)
+{
+    cached.heap_id = h->id;
+    cached.local = l;
+}
+#endif
+
 /* ---- fork ---- */
 
 /* The states are right, whatever was being done to the lists: they are made anew

@@ -315,5 +315,10 @@ bool heap_local_is_left(heap_local *l);
 /* The local of `rec` in `h`; NULL: no memory. */
 heap_local *heap_local_get(heap *h, qsbr_record *rec);
 void heap_unref(heap *h);
+#ifdef QC_DEBUG
+/* Tests: the calling thread is taken for the one that has `l` (NULL: for one without
+ * a record) in its calls on `h`. */
+void heap_act_as(heap *h, heap_local *l);
+#endif
 
 #endif
