@@ -54,6 +54,8 @@ threads_init_process(void)
  * call finds the main interpreter's state here, since it may come after that
  * state's end. */
 static qc_state *main_state; /* (the main interpreter, attached) */
+/* One more than the fork generation in which it was asked, or 0: what a thread that
+ * a fork left behind was about to do is not going to be done. */
 static _Atomic uint32_t main_asked;
 
 static int
@@ -70,8 +72,8 @@ static void
 ask_main_thread(void *arg)
 {
     (void)arg;
-    uint32_t none = 0;
-    if (!qc_cas_acq_rel(&main_asked, &none, 1u))
+    uint32_t was = qc_load_relaxed(&main_asked), now = qc_fork_generation + 1;
+    if (was == now || !qc_cas_acq_rel(&main_asked, &was, now))
         return;
     /* A full queue leaves the flag in the record to do it. */
     if (Py_AddPendingCall(pending_safe_point, NULL) != 0)

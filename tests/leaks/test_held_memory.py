@@ -149,6 +149,40 @@ def test_T7_signals_come_in_while_a_writer_waits():
     )
 
 
+def test_T7_pages_that_wait_count_too():
+    """Tables of up to 8 KiB are not in the queue but in their pages, and as bounded."""
+    run(
+        """
+        d = shared(ConcurrentDict(dict.fromkeys(range(40))))
+        reader = Reader()
+        done = threading.Event()
+        def write():
+            for i in range(1000, 101_000):  # a new table every so often
+                d[i] = None
+                del d[i]
+            done.set()
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        deadline = time.monotonic() + 60
+        while stats()['waits'] == 0:
+            assert time.monotonic() < deadline and not done.is_set(), stats()
+            time.sleep(0.01)
+        time.sleep(0.1)
+        now = stats()
+        assert now['bytes_held'] == 0 and now['pages_waiting'] > 10, now
+        assert now['page_bytes_held'] < (1 << 20) + (1 << 19), now
+        assert not done.is_set()
+        reader.let_go()
+        writer.join()
+        collect()
+        now = stats()
+        assert now['pages_waiting'] <= 1 and now['waits_in_vain'] == 0, now
+        """,
+        QSBRCONTAINERS_HARD_BYTES=1 << 20,
+        QSBRCONTAINERS_WAIT_MS=60_000,
+    )
+
+
 def test_T7_others_run_while_a_writer_waits():
     """It waits without the GIL and without the container's lock."""
     run(
