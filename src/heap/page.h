@@ -303,11 +303,25 @@ void heap_pool_give_back(heap *h);
 bool heap_extent_add(heap *h);
 void heap_extents_end(heap *h);
 
-/* ---- heap.c ---- */
+/* ---- heap_fork.c ---- */
 
-/* Both mend the heap first in the child of a fork. */
+void heap_mend(heap *h);
+
+/* Before any lock of the heap's: nobody finds an orphan. */
+QC_INLINE void
+heap_look_for_fork(heap *h)
+{
+    /* acquire: partner is the release in heap_mend. */
+    if (qc_unlikely(qc_load_acquire(&h->mended) != qc_fork_generation))
+        heap_mend(h);
+}
+
+/* Both do so. */
 void heap_lock(heap *h);
 void heap_lock_local(heap_local *l);
+
+/* ---- heap.c ---- */
+
 /* A poll, unless the calling thread is in a section: its own would hold it up. */
 bool heap_poll(heap *h, uint64_t goal);
 /* Whether the local's thread has ended.  (the heap's lock) */
