@@ -2,7 +2,8 @@
 # make test    all tests with $(PYTHON) and every other supported interpreter found;
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
-# make bench   the read-scaling comparison           make stress   race tests for $(MINUTES)
+# make bench   reads by threads, then memory under churn: BENCH=churn, BENCH=read_scaling
+#              for one of them, with ARGS             make stress   race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make clean   remove what the others made
 
@@ -10,6 +11,7 @@ PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
 ONLY ?=
+BENCH ?= read_scaling churn
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
@@ -35,7 +37,7 @@ bench:
 	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)
 	@.venv-bench/bin/python -m pip install --quiet '.[peers]' || \
 		echo "Some peers do not install with this interpreter: comparing without them."
-	@.venv-bench/bin/python benchmarks/read_scaling.py $(ARGS)
+	@for name in $(BENCH); do .venv-bench/bin/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 .venv-lint/installed: pyproject.toml
 	@$(PYTHON) -m venv --clear .venv-lint

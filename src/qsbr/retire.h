@@ -88,10 +88,10 @@ struct retire_local {
     _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
     _Atomic uint64_t open_bytes, open_items; /* what `open` holds */
     retire_batch *taken;                     /* (owner) between reserve and commit */
-    retire_batch *running;                   /* (owner) goals reached; the first one's items run */
-    retire_batch *spare;                     /* (owner) an empty batch for the next reserve */
-    qsbr_record *rec;                        /* the thread is whoever has this record now */
-    uint64_t tenure;                         /* of that record, when `processing` was set */
+    retire_batch *running; /* (owner) waited for; then the first one's items run */
+    retire_batch *spare;   /* (owner) an empty batch for the next reserve */
+    qsbr_record *rec;      /* the thread is whoever has this record now */
+    uint64_t tenure;       /* of that record, when `processing` was set */
     retire_queue *queue;
     void *kept_above;   /* (owner) what the layer above keeps for a thread, and frees */
     retire_local *next; /* written once */

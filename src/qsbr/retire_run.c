@@ -114,19 +114,16 @@ run_closed(retire_local *local, patience how)
         list = newest_first;
         newest_first = next;
     }
+    qc_assert(local->running == NULL);
+    local->running = list; /* Q10: a fork finds it there, also while this thread waits */
     wait_for(domain, goal, how);
-
-    retire_batch **end = &local->running;
-    qc_assert(*end == NULL);
-    while (list != NULL) {
-        retire_batch *batch = list;
-        list = batch->next;
-        batch->next = NULL;
+    for (retire_batch **at = &local->running; *at != NULL;) {
+        retire_batch *batch = *at;
         if (qsbr_goal_reached(domain, batch->goal)) {
-            *end = batch;
-            end = &batch->next;
+            at = &batch->next;
         }
         else {
+            *at = batch->next;
             retire_push_closed(local, batch);
         }
     }
