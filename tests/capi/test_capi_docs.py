@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from building import compile_extension, load
-from support import Census, run_threads, scaled, settle
+from support import Census, run_script, run_threads, scaled, settle
 
 import qsbrcontainers
 
@@ -16,11 +16,38 @@ HEADER = Path(qsbrcontainers.get_include()) / "qsbrcontainers.h"
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory):
+def built_setting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     code = re.search(r"```c\n(#include <qsbrcontainers.h>.*?)```", DOCS.read_text(), re.DOTALL)
     (folder / "setting.c").write_text(code[1])
-    return load(compile_extension(folder, "setting", [folder / "setting.c"]))
+    return compile_extension(folder, "setting", [folder / "setting.c"])
+
+
+@pytest.fixture(scope="module")
+def setting(built_setting):
+    return load(built_setting)
+
+
+def test_the_example_survives_an_import_that_fails(built_setting):
+    printed = run_script(
+        """
+import gc, sys
+import qsbrcontainers._native as native
+sys.path.insert(0, sys.argv[1])
+api, native._C_API = native._C_API, 5
+for _ in range(2):
+    try:
+        import setting
+    except ImportError:
+        print("refused")
+    gc.collect()
+native._C_API = api
+import setting
+setting.Setting().set(1)
+""",
+        built_setting.parent,
+    )
+    assert printed == "refused\nrefused"
 
 
 def test_the_example_works(setting):

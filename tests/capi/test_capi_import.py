@@ -94,6 +94,7 @@ head.major += major
 head.minor += minor
 head.size += larger
 native._C_API = api.PyCapsule_New(ctypes.addressof(table), name, None)
+api.Py_IncRef(ctypes.py_object(table))  # for good, as a static variable
 try:
     import chain
 except ImportError as error:
@@ -142,12 +143,12 @@ sys.path.insert(0, sys.argv[1])
 {broken}
 try:
     import chain
-except (ImportError, AttributeError) as error:
-    print(type(error).__name__, error)
+except ImportError as error:
+    print(error)
 """,
         built,
     )
-    assert printed.startswith(("ImportError this qsbrcontainers has no C API", "AttributeError"))
+    assert printed == "this qsbrcontainers has no C API"
 
 
 def test_without_the_package(built):
