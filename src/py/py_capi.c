@@ -243,6 +243,17 @@ unregister_thread(qsbrc_record *opaque)
 
 /* ---- sections ---- */
 
+/* A count of sections that is wrong would make all later ones protect nothing: whoever
+ * gets it wrong is told, in a way that cannot be missed. */
+static void
+expect_nesting(qsbrc_record *rec, bool right, const char *message)
+{
+    if (qc_unlikely(!right))
+        Py_FatalError(message);
+    qc_assert(qc_load_relaxed(&record_of(rec)->registered) != 0);
+    (void)rec;
+}
+
 static void
 section_enter(qsbrc_record *rec)
 {
@@ -252,24 +263,35 @@ section_enter(qsbrc_record *rec)
 static void
 section_exit(qsbrc_record *rec)
 {
+    expect_nesting(rec, qsbr_in_section(record_of(rec)), "qsbrc_exit() without qsbrc_enter()");
     qsbr_exit(record_of(rec));
+}
+
+/* Only where it is the outermost: nothing is held below it. */
+static bool
+is_attached(qsbrc_record *rec)
+{
+    return record_of(rec)->nesting == 1;
 }
 
 static int
 attach(qsbrc_record *rec)
 {
+    expect_nesting(rec, !qsbr_in_section(record_of(rec)), "qsbrc_attach() in a section");
     return qsbr_attach(record_of(rec));
 }
 
 static void
 detach(qsbrc_record *rec)
 {
+    expect_nesting(rec, is_attached(rec), "qsbrc_detach() in a section, or not attached");
     qsbr_detach(record_of(rec));
 }
 
 static void
 quiescent_state(qsbrc_record *rec)
 {
+    expect_nesting(rec, is_attached(rec), "qsbrc_quiescent_state() in a section, or not attached");
     qsbr_quiescent_state(record_of(rec));
 }
 

@@ -37,6 +37,19 @@ set_room(retire_local *local, uintptr_t n)
     local->kept_above = (void *)n;
 }
 
+/* The local that this thread has already, without a lock: of the locals with its record
+ * there is one, and of the threads that had the record it is this one's if it says so. */
+static retire_local *
+find_local(retire_queue *engine, qsbr_record *rec)
+{
+    uint64_t tenure = qc_load_relaxed(&rec->tenure);
+    /* acquire: partner is the release in retire_local_get. */
+    for (retire_local *l = qc_load_acquire(&engine->locals); l != NULL; l = l->next)
+        if (l->rec == rec)
+            return l->tenure == tenure ? l : NULL;
+    return NULL;
+}
+
 static retire_local *
 local_of(qsbrc_queue *queue)
 {
@@ -47,20 +60,21 @@ local_of(qsbrc_queue *queue)
     qsbr_record *rec = capi_record(queue->domain);
     if (rec == NULL)
         return NULL;
-    retire_local *local;
-    /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
     retire_queue *engine = queue->engine;
-    retire_queue_ref(engine);
-    Py_BEGIN_ALLOW_THREADS
-    local = retire_local_get(engine, rec);
-    retire_queue_unref(engine);
-    Py_END_ALLOW_THREADS
+    retire_local *local = find_local(engine, rec);
     if (local == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    if (local->taken == NULL)
+        /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
+        retire_queue_ref(engine);
+        Py_BEGIN_ALLOW_THREADS
+        local = retire_local_get(engine, rec);
+        retire_queue_unref(engine);
+        Py_END_ALLOW_THREADS
+        if (local == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
         set_room(local, 0); /* the record's last thread may have left some */
+    }
     capi_cached.locals[i].id = id;
     capi_cached.locals[i].found = local;
     return local;
