@@ -365,6 +365,13 @@ def test_room_is_reserved_once(p):
 
 
 FATAL = {
+    "p.exit()": "without qsbrc_enter",
+    "p.enter(); p.exit(); p.exit()": "without qsbrc_enter",
+    "p.enter(); p.attach()": "in a section",
+    "p.detach()": "not attached",
+    "p.quiescent_state()": "not attached",
+    "p.attach(); p.enter(); p.quiescent_state()": "in a section",
+    "p.attach(); p.enter(); p.detach()": "in a section",
     "p.reserve(1); p.retire(int, 1); p.retire(int, 1)": "more calls than were reserved",
     "p.reserve(1); p.commit(); p.retire(int, 1)": "without room",
     "p.reserve(1); p.commit(); p.commit()": "without qsbrc_reserve",
@@ -553,4 +560,87 @@ assert p.held() == (0, 0)
         QSBRCONTAINERS_HARD_BYTES="20000",
         QSBRCONTAINERS_BATCH_BYTES="4000",
         QSBRCONTAINERS_WAIT_MS="600000",
+    )
+
+
+# Many queues, and queues of others
+
+
+def test_a_thread_may_use_more_queues_than_it_remembers(probe):
+    probes, run = [probe.Probe() for _ in range(30)], []
+    for i in range(5):
+        for p in probes:
+            p.reserve(1)
+        for p in probes:  # by now the first ones are forgotten
+            p.retire(lambda i=i: run.append(i), 8)
+            p.commit()
+            p.safe_point()
+    for p in probes:
+        p.release()
+    assert len(run) == 5 * 30
+
+
+def test_Q11_a_queue_of_another_interpreter_is_refused(built):
+    """An object that was smuggled into another interpreter: what it retired would be run there."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("interpreters that share a GIL, and objects, are made otherwise there")
+    run_script(
+        """
+import sys
+sys.path.insert(0, sys.argv[1])
+import _xxsubinterpreters, probe
+p = probe.Probe()
+p.retire_one(int, 8)
+code = f'''
+import sys
+sys.path[:] = {sys.path!r}
+import ctypes, probe
+p = ctypes.cast({id(p)}, ctypes.py_object).value
+for call in (lambda: p.reserve(1), p.collect):
+    try:
+        call()
+    except RuntimeError as error:
+        assert "interpreter" in str(error)
+    else:
+        raise AssertionError("not refused")
+del p, call
+'''
+other = _xxsubinterpreters.create(**({"isolated": False} if sys.version_info >= (3, 12) else {}))
+_xxsubinterpreters.run_string(other, code)
+_xxsubinterpreters.destroy(other)
+assert p.collect() == 1
+""",
+        built,
+    )
+
+
+def test_a_module_that_is_imported_again(built):
+    """The types are those of the last import; objects of the first go on."""
+    run_script(
+        """
+import gc, sys
+sys.path.insert(0, sys.argv[1])
+import probe, qsbrcontainers
+first = probe.dict_new()
+assert type(first) is probe.dict_type() is qsbrcontainers.ConcurrentDict
+for name in [n for n in sys.modules if n.startswith("qsbrcontainers")]:
+    del sys.modules[name]
+import qsbrcontainers as again
+assert again.ConcurrentDict is not type(first)
+assert probe.dict_type() is again.ConcurrentDict is type(probe.dict_new())
+assert probe.dict_set(first, 1, 2) == 0 and probe.dict_check_exact(first)
+del again
+for name in [n for n in sys.modules if n.startswith("qsbrcontainers")]:
+    del sys.modules[name]
+gc.collect()
+try:
+    probe.dict_new()
+except RuntimeError as error:
+    print(error)
+assert probe.dict_get_ref(first, 1) == (1, 2)
+p = probe.Probe()
+p.retire_one(int, 8)
+assert p.collect() == 1
+""",
+        built,
     )

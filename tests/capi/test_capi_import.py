@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,16 @@ assert chain.held() == (0, 0) and chain.live() == 1
 """
 
 
-def test_the_header_alone_compiles_twice_over_and_needs_nothing(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [["-Wpedantic", "-Wshadow", "-Wstrict-prototypes"], ["-DPy_LIMITED_API=0x030B0000"]],
+)
+def test_the_header_alone_compiles_twice_over_and_needs_nothing(tmp_path, arguments):
+    if "-DPy" in arguments[0] and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("free-threaded builds have no limited API")
     source = tmp_path / "twice.c"
     source.write_text("#include <qsbrcontainers.h>\n#include <qsbrcontainers.h>\nint none;\n")
-    compile_extension(tmp_path, "twice", [source])
+    compile_extension(tmp_path, "twice", [source], *arguments)
 
 
 # Versions: a capsule of another version in place of ours.
