@@ -2,8 +2,10 @@
 # make test    all tests with $(PYTHON) and every other supported interpreter found;
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
+# make mutants builds that are broken on purpose, each of which a checker must notice
 # make bench   reads by threads, then memory under churn: BENCH=churn, BENCH=read_scaling
-#              for one of them, with ARGS             make stress   race tests for $(MINUTES)
+#              for one of them, with ARGS
+# make stress  the larger models, then race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make clean   remove what the others made
 
@@ -16,7 +18,7 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format bench stress fuzz clean
+.PHONY: demo test lint format bench stress mutants fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -32,6 +34,9 @@ stress:
 fuzz:
 	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)
 	@QC_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) .venv-fuzz/bin/python -m pytest tests/fuzz -s -o timeout=0 $(ARGS)
+
+mutants:
+	@$(PYTHON) tests/mutants.py $(ARGS)
 
 bench:
 	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)

@@ -24,7 +24,8 @@ import interpreters
 import venvs
 
 RESULTS = venvs.ROOT / "build" / "test-results"
-ONCE = ["tests/engine", "tests/fuzz", "tests/model", "tests/test_structure.py"]
+ONCE = ["tests/engine", "tests/fuzz", "tests/model"]
+ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py"]
 AT_ONCE = 2
 LIMIT = 30 * 60  # seconds for one interpreter's suite: a hang is a failure, not a wait
 

@@ -1,9 +1,10 @@
-"""`make stress`: tests/races in a loop, with every free-threaded interpreter and the default one.
+"""`make stress`: the larger models; then tests/races in a loop, with every free-threaded
+interpreter and the default one.
 
     python tests/stress.py MINUTES [PYTEST_ARGUMENT...]
 
-Rounds alternate between the interpreters and between the two barriers (Q12). Ends at
-the first failure, with its output, or when the time is over.
+The models take a few minutes more. Rounds alternate between the interpreters and between
+the two barriers (Q12). Ends at the first failure, with its output, or when the time is over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ def main(minutes: float, arguments: list[str]) -> int:
         (i.name, venvs.ensure(venvs.ROOT / f".venv-{i.name}", "test,demo", i.path)) for i in found
     ]
 
+    models = [str(pythons[-1][1]), "-m", "pytest", "-q", "-x", "tests/model"]
+    status = subprocess.run(
+        models, cwd=venvs.ROOT, env=dict(os.environ, QC_MODELS="large")
+    ).returncode
+    if status != 0:
+        print(f"The larger models failed: exit status {status}.")
+        return 1
     end = time.monotonic() + minutes * 60
     barriers: list[dict[str, str]] = [{}, {"QSBRCONTAINERS_BARRIER": "fence"}]
     rounds = itertools.cycle(itertools.product(barriers, pythons))

@@ -108,9 +108,12 @@ class Builder:
 
     def __init__(self, folder, breaks=(), whole=None):
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.made = {}
         self.prefixes = {}
         self.breaks = [f"-DQC_BREAK_{name}" for name in breaks]
+        # What a break leaves out may leave something unused.
+        self.warnings = WARNINGS + ["-Wno-unused"] * bool(self.breaks)
         self.whole = whole
 
     def compilers(self, flavour):
@@ -132,6 +135,9 @@ class Builder:
         return self.prefixes[flavour]
 
     def try_compilers(self, flavour):
+        if self.whole is not None:
+            compiler, prefix = self.whole.prepare(flavour)
+            return compiler + self.breaks, prefix
         flags = FLAVOURS[flavour] + self.breaks
         if "-fsanitize" not in " ".join(flags):
             return self.compilers(flavour)[0] + flags, []
@@ -179,7 +185,7 @@ class Builder:
             def compile_one(job):
                 source, result, more = job
                 build(
-                    [*compiler, *WARNINGS, *more, f"-I{SRC}", f"-I{HERE}"]
+                    [*compiler, *self.warnings, *more, f"-I{SRC}", f"-I{HERE}"]
                     + ["-pthread", "-c", str(source), "-o", str(result)]
                 )
 
@@ -219,7 +225,7 @@ class Builder:
             result = self.folder / flavour / source.stem
             result.parent.mkdir(parents=True, exist_ok=True)
             build(
-                [*compiler, *WARNINGS, f"-I{SRC}", f"-I{HERE}", "-pthread"]
+                [*compiler, *self.warnings, f"-I{SRC}", f"-I{HERE}", "-pthread"]
                 + [str(source), *objects, "-o", str(result), *link, "-lm"]
             )
             self.made[key] = [*prefix, str(result)]

@@ -1,0 +1,332 @@
+"""`make mutants`: builds the engine broken on purpose, once for each QC_BREAK_ macro, and fails
+unless every checker that must notice does.
+
+    python tests/mutants.py [BREAK...]      some, or all; a few minutes on two cores
+    python tests/mutants.py --table         the table of tests/engine/README.md
+
+Here are only checkers that notice at once and in every run: models, schedules that are simulated
+and can be repeated, tests that drive threads by hand, ThreadSanitizer where it follows from the
+order of events that it happens to see. Each must also pass what is whole.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS / "engine"), str(TESTS / "model")]
+
+import programs  # noqa: E402
+import promela  # noqa: E402
+
+AT_ONCE = 2
+LIMIT = 100  # seconds for one program
+BOTH, MEMBARRIER, FENCE = ("membarrier", "fence"), ("membarrier",), ("fence",)
+# What a checker says when it notices; anything else (a crash, a hang) does not count.
+NOTICED = {
+    "debug": "CHECK failed|assertion failed",
+    "asan": "ERROR: AddressSanitizer: ",
+    "tsan": "WARNING: ThreadSanitizer: ",
+}
+
+
+class Check(NamedTuple):
+    how: str  # "spin", or the flavour of an engine test
+    what: str  # the mutant in a model, or the program
+    modes: tuple[str, ...] = BOTH
+    arguments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = {"spin": promela.MUTANTS[self.what].file if self.how == "spin" else ""}
+        text = f"{names.get(self.how, self.what)} ({self.how}"
+        return text + (")" if self.modes == BOTH else f", {self.modes[0]})")
+
+
+class Break(NamedTuple):
+    what: str  # is wrong with it
+    checks: tuple[Check, ...]
+    later: str = ""  # what else notices it, sooner or later
+    note: str = ""  # a footnote of the table
+
+
+def spin(name: str) -> Check:
+    modes = tuple(mode.lower() for mode in promela.MUTANTS[name].modes)
+    return Check("spin", name, modes)
+
+
+def simulated(scenario: str, modes: tuple[str, ...] = BOTH) -> Check:
+    return Check("debug", "tso_model", modes, (scenario,))
+
+
+def debug(program: str, modes: tuple[str, ...] = BOTH) -> Check:
+    return Check("debug", program, modes)
+
+
+def asan(program: str) -> Check:
+    return Check("asan", program)
+
+
+def tsan(program: str) -> Check:
+    return Check("tsan", program)
+
+
+ONE_WRITER = "Q1: a reader and a writer"
+OTHERS_POLL = "Q1: a reader, a writer, another's polls"
+QUEUE = "T6: the retire queue"
+OPEN_BATCH = "T6: an open batch that another takes"
+
+BREAKS = {
+    "NO_LIGHT_BARRIER": Break(
+        "no barrier between the enter store and the section's loads",
+        (spin("NO_LIGHT_BARRIER"), simulated(ONE_WRITER, FENCE)),
+        "torture_qsbr (release, debug; fence)",
+        "¹",
+    ),
+    "NO_HEAVY_BARRIER": Break(
+        "no barrier in the poll",
+        (
+            spin("NO_HEAVY_BARRIER"),
+            simulated(ONE_WRITER, MEMBARRIER),
+            debug("broken_barrier", MEMBARRIER),
+        ),
+        "torture_qsbr (release, debug; membarrier)",
+        "²",
+    ),
+    "LOAD_AFTER_BARRIER": Break(
+        "the poll loads the sequence after the heavy barrier",
+        (spin("LOAD_AFTER_BARRIER"), simulated(OTHERS_POLL, MEMBARRIER)),
+        note="³",
+    ),
+    "BARRIER_LEFT_OUT_OFFLINE": Break(
+        "no heavy barrier where all other records look offline",
+        (spin("BARRIER_LEFT_OUT_OFFLINE"), simulated(ONE_WRITER, MEMBARRIER)),
+        note="³",
+    ),
+    "FENCED_TOO_EARLY": Break(
+        "polls go without a barrier on the word of one that has not finished",
+        (spin("FENCED_TOO_EARLY"), simulated(OTHERS_POLL, MEMBARRIER)),
+        note="³",
+    ),
+    "GOAL_NOT_ADDED": Break(
+        "the goal is a sequence that was never added",
+        (
+            spin("GOAL_NOT_ADDED"),
+            debug("retire"),
+            debug("retire_others"),
+            simulated(QUEUE),
+        ),
+    ),
+    "RELAXED_EXIT": Break(
+        "the exit store does not release",
+        (spin("RELAXED_EXIT"), simulated(ONE_WRITER), tsan("torture_qsbr"), tsan("torture_retire")),
+        "torture_keytable (tsan)",
+    ),
+    "RELAXED_ENTER": Break(
+        "the enter store ends the last exit's release sequence",
+        (spin("RELAXED_ENTER"), simulated(ONE_WRITER)),
+        note="⁴",
+    ),
+    "FREE_AT_ONCE": Break(
+        "shared memory is freed without a grace period",
+        (
+            spin("FREE_AT_ONCE"),
+            debug("retire"),
+            debug("retire_others"),
+            simulated(QUEUE),
+            asan("keytable"),
+            tsan("torture_retire"),
+        ),
+        "torture_retire, torture_keytable (all)",
+    ),
+    "GOAL_BEFORE_BATCH": Break(
+        "the goal is taken before the batch is",
+        (spin("GOAL_BEFORE_BATCH"), simulated(OPEN_BATCH)),
+    ),
+    "TAG_BEFORE_LAST_ITEM": Break(
+        "a batch is tagged before its last item is unlinked",
+        (spin("TAG_BEFORE_LAST_ITEM"), simulated(QUEUE)),
+    ),
+    "MOVED_BEFORE_COPY": Break(
+        "a growing table says MOVED before the word is copied",
+        (debug("keytable"),),
+        "torture_keytable (all)",
+    ),
+    "COMPARE_BY_ADDRESS": Break(
+        "after a comparison a table is recognized by its address",
+        (debug("keytable"),),
+    ),
+    "NO_FREEZE": Break(
+        "what sees one moment does not stop assignments",
+        (debug("keytable"),),
+        "torture_keytable (all)",
+    ),
+    "LEN_NO_LOCK": Break("len() takes no lock where it finds it held", (debug("keytable"),)),
+    "PAGE_TO_OTHER_CLASS": Break(
+        "a waiting page is handed to another class before its goal",
+        (debug("page"), debug("page_others")),
+        "torture_page (all), the fuzz target",
+    ),
+    "PAGE_TAG_EARLY": Break("a page's generation is tagged before it is taken", (debug("page"),)),
+    "BLOCK_AT_ONCE": Break("a page serves a block that was just retired", (debug("page"),)),
+    "WAIT_FOR_THE_GONE": Break(
+        "in the child of a fork a lock is not taken over from a thread that is gone",
+        (debug("fork_locks", MEMBARRIER),),  # the watchdog's 20 s
+        "fork, fork_list, fork_torture (all)",
+    ),
+    "NO_MEND": Break(
+        "nor is put right what that thread was in the middle of",
+        (debug("fork_dict"),),
+        "fork_torture (all)",
+    ),
+    "LIST_NO_RECHECK": Break(
+        "an element is read without a second look at the size", (debug("ptrarray_between"),)
+    ),
+}
+# In src/py: these are noticed by Python tests, with an extension built by QSBRCONTAINERS_BREAK.
+IN_PYTHON = {
+    "INCR_NOT_CAS": "incr() stores instead of comparing and setting",
+    "LIST_POP_AT_ONCE": "pop() drops the list's reference without a grace period",
+    "NO_RELOOK": "get_or_create() does not look again after it has registered",
+}
+
+
+class Workplace:
+    """What is built once, and what runs a check on a whole or a broken source."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.whole = programs.Builder(folder / "whole")
+        self.broken: dict[str, programs.Builder] = {}
+
+    def run(self, check: Check, mode: str, broken: str = "") -> tuple[str, str]:
+        """'passes', 'notices' or 'cannot', and what was said."""
+        if check.how == "spin":
+            return self.run_spin(check.what, mode, broken)
+        builder = self.whole
+        if broken:
+            if broken not in self.broken:
+                folder = self.folder / broken
+                self.broken[broken] = programs.Builder(folder, [broken], self.whole)
+            builder = self.broken[broken]
+        try:
+            command = builder.program(programs.HERE / f"test_{check.what}.c", check.how)
+        except programs.Impossible as reason:
+            return "cannot", str(reason)
+        except programs.Failed as reason:
+            return "cannot be built", str(reason)
+        status, said = programs.run([*command, *check.arguments], mode, LIMIT)
+        if status == programs.CANNOT:
+            return "cannot", said
+        if status != 0 and re.search(NOTICED[check.how], said):
+            return "notices", said
+        return ("passes" if status == 0 else f"ends with {status}"), said
+
+    def run_spin(self, name: str, mode: str, broken: str) -> tuple[str, str]:
+        if promela.LACKS:
+            return "cannot", f"this machine lacks {promela.LACKS}"
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            if broken:
+                said = promela.verify_mutant(Path(folder), name, mode.upper())
+                return ("notices" if promela.is_found(name, said) else "passes"), said
+            model = promela.MUTANTS[name]
+            said = promela.verify(Path(folder), model, mode.upper(), optimize="-O0")
+            return ("notices" if promela.complaints(said) else "passes"), said
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--table"]:
+        print(table())
+        return 0
+    chosen = {name: BREAKS[name] for name in arguments} or BREAKS
+    with tempfile.TemporaryDirectory() as folder:
+        return judge(Workplace(Path(folder)), chosen)
+
+
+def judge(place: Workplace, chosen: dict[str, Break]) -> int:
+    began = time.monotonic()
+    failures: list[str] = []
+    unchecked: set[str] = set()
+
+    def one(job: tuple[str, Check, str]) -> tuple[str, str]:
+        broken, check, mode = job
+        outcome, said = place.run(check, mode, broken)
+        wanted = "notices" if broken else "passes"
+        if outcome == "cannot":
+            unchecked.add(f"{check.how}: {said.strip().splitlines()[-1]}")
+        elif outcome != wanted:
+            name = broken or "what is whole"
+            failures.append(f"{name}: {check}, {mode}: {outcome}\n{said[-3000:]}")
+        return outcome, wanted
+
+    def all_of(broken: str) -> str:
+        words = []
+        for check in chosen[broken].checks:
+            for mode in check.modes:
+                outcome, wanted = one((broken, check, mode))
+                good = "noticed by" if outcome == wanted else outcome.upper() + ":"
+                words.append(f"    {good} {check.what} ({check.how}, {mode})")
+        return "\n".join([f"{broken}: {chosen[broken].what}", *words])
+
+    whole = {
+        (whole_key(check), mode): check
+        for one_break in chosen.values()
+        for check in one_break.checks
+        for mode in check.modes
+    }
+    for flavour in sorted({c.how for c in whole.values()} - {"spin"}):
+        try:
+            place.whole.objects(flavour)
+        except (programs.Impossible, programs.Failed):
+            pass  # each check says so
+    for check in whole.values():
+        if check.how != "spin":
+            prepare(place.whole, check)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, [("", check, mode) for (_, mode), check in whole.items()]))
+        print(f"What is whole has passed {len(whole)} checks ({time.monotonic() - began:.0f} s).")
+        for text in pool.map(all_of, chosen):
+            print(text, flush=True)
+
+    for line in sorted(unchecked):
+        print("!" * 10 + f" NOT CHECKED HERE, {line}")
+    for text in failures:
+        print(f"\nFAILED: {text}")
+    print(f"{len(chosen)} breaks, {len(failures)} failures, {time.monotonic() - began:.0f} s")
+    return 1 if failures else 0
+
+
+def whole_key(check: Check) -> tuple[object, ...]:
+    """What is run on whole sources: a model's configuration rather than its mutant."""
+    if check.how == "spin":
+        return check.how, promela.MUTANTS[check.what][:2]
+    return check.how, check.what, check.arguments
+
+
+def prepare(builder: programs.Builder, check: Check) -> None:
+    try:
+        builder.program(programs.HERE / f"test_{check.what}.c", check.how)
+    except (programs.Impossible, programs.Failed):
+        pass
+
+
+def table() -> str:
+    lines = [
+        "| break | what is wrong | noticed at once by | also by, within seconds |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, one in BREAKS.items():
+        checks = ", ".join(dict.fromkeys(str(check) for check in one.checks))
+        lines.append(f"| {name} {one.note}".rstrip() + f" | {one.what} | {checks} | {one.later} |")
+    for name, what in IN_PYTHON.items():
+        lines.append(f"| {name} | {what} | the Python tests | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

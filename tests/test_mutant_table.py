@@ -1,0 +1,29 @@
+"""tests/mutants.py has every break of the sources, and tests/engine/README.md has its table."""
+
+import re
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS))
+
+import mutants  # noqa: E402
+
+
+def test_every_break_of_the_sources_is_in_the_table():
+    texts = [path.read_text() for path in (TESTS.parent / "src").rglob("*.[ch]")]
+    breaks = {name for text in texts for name in re.findall(r"\bQC_BREAK_(\w+)", text)}
+    assert breaks == set(mutants.BREAKS) | set(mutants.IN_PYTHON)
+
+
+def test_the_readme_has_the_table():
+    """To write it anew: python tests/mutants.py --table"""
+    assert mutants.table() in (TESTS / "engine" / "README.md").read_text()
+
+
+def test_every_break_has_a_checker_that_exists():
+    for name, one in mutants.BREAKS.items():
+        assert one.checks, name
+        for check in one.checks:
+            if check.how != "spin":
+                assert (TESTS / "engine" / f"test_{check.what}.c").exists(), check
