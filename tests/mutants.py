@@ -172,8 +172,16 @@ BREAKS = {
         (debug("page"), debug("page_others")),
         "torture_page (all), the fuzz target",
     ),
-    "PAGE_TAG_EARLY": Break("a page's generation is tagged before it is taken", (debug("page"),)),
-    "BLOCK_AT_ONCE": Break("a page serves a block that was just retired", (debug("page"),)),
+    "PAGE_TAG_EARLY": Break(
+        "a page's generation is tagged before it is taken",
+        (debug("page"),),
+        "the fuzz target",
+    ),
+    "BLOCK_AT_ONCE": Break(
+        "a page serves a block that was just retired",
+        (debug("page"),),
+        "torture_page (all), the fuzz target",
+    ),
     "WAIT_FOR_THE_GONE": Break(
         "in the child of a fork a lock is not taken over from a thread that is gone",
         (debug("fork_locks", MEMBARRIER),),  # the watchdog's 20 s
