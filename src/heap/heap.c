@@ -206,7 +206,7 @@ grace_is_over(heap *h)
         return true;
     uint64_t goal = qsbr_advance(h->domain);
     struct timespec step = {.tv_nsec = 100 * 1000};
-    for (int tries = 5000; !qsbr_poll(h->domain, goal); tries--) {
+    for (int tries = 5000; !heap_poll(h, goal); tries--) {
         if (tries == 0 || qc_load_relaxed(&h->domain->broken) != 0)
             return false;
         nanosleep(&step, NULL);

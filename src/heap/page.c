@@ -263,12 +263,15 @@ page_alloc(heap_local *l, unsigned class)
 {
     heap_page *p = qc_load_relaxed(&l->current[class]);
     if (qc_likely(p != NULL)) {
+        qc_yield("page hint");
         uint64_t s = qc_load_relaxed(&p->state);
         /* acquire: partner are the CASes by which the last blocks came back.  If
          * the tag is still ours, so is all that has_block looked at. */
-        if (qc_likely((s & STATE_TAG) == l->tag && has_block(p)) &&
-            qc_likely(qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1)))
-            return pop(p);
+        if (qc_likely((s & STATE_TAG) == l->tag && has_block(p))) {
+            qc_yield("page alloc");
+            if (qc_likely(qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1)))
+                return pop(p);
+        }
     }
     return page_alloc_slow(l, class);
 }
@@ -295,6 +298,7 @@ give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
         push(&p->free, b);
         qc_store_relaxed(&p->n_free, qc_load_relaxed(&p->n_free) + 1);
     }
+    qc_yield("page give");
     /* release: partner is whoever takes the page (page_take_reached) or sees that it
      * is empty. */
     while (!qc_cas_acq_rel(&p->state, &s, s - 1))
@@ -332,6 +336,7 @@ page_give(heap *h, heap_local *l, void *block, bool retire)
     else
         s = give_foreign(p, block, s);
     /* From here on the page may be anybody's.  Its descriptor stays. */
+    qc_yield("page settle");
     if (qc_unlikely((s & STATE_LAST) != 0)) {
         if (state_live(s) == 0)
             heap_unref(h);

@@ -166,7 +166,8 @@ struct heap_page {
     _Atomic(heap_block *) older;
     uint64_t older_goal;
     uint32_t n_older;
-    uint32_t class;
+    uint16_t class;
+    bool lossy; /* a fork may have lost blocks of it */
     /* Of the local's lock: */
     struct {
         heap_page *next, *prev;
@@ -174,8 +175,9 @@ struct heap_page {
     uint64_t goal;               /* if TAGGED */
     _Atomic(heap_local *) local; /* read without the lock, and looked at again under it */
     heap_extent *extent;         /* written once */
-    bool lossy;                  /* a fork may have lost blocks of it */
 };
+
+_Static_assert(sizeof(heap_page) == QC_LINE_PAIR, "one line pair a descriptor");
 
 /* Sixteen descriptors and the memory of their pages, or NULL. */
 struct heap_extent {

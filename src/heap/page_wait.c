@@ -10,6 +10,7 @@ page_list_push(page_list *list, page_links in, heap_page *p, bool first)
     p->links[in].prev = prev;
     p->links[in].next = next;
     *(prev != NULL ? &prev->links[in].next : &list->first) = p;
+    qc_yield("list page");
     *(next != NULL ? &next->links[in].prev : &list->last) = p;
     list->n++;
 }
@@ -207,7 +208,7 @@ page_start(heap_local *l, heap_page *p, unsigned class)
     qc_assert((qc_load_relaxed(&p->state) & STATE_TAG) == 0);
     page_show(p->base, PAGE_FIRST);
     *(heap_page **)p->base = p;
-    p->class = class;
+    p->class = (uint16_t) class;
     p->block_bytes = bytes;
     uint32_t capacity = (uint32_t)((PAGE_BYTES - PAGE_FIRST) / bytes);
 #ifdef QC_DEBUG

@@ -288,7 +288,7 @@ test_H3_memory_goes_back(void)
 /* A waiting page serves its class from what was never used, and not from what was
  * just retired. */
 static void
-test_H4_never_used_blocks_of_a_waiting_page(void)
+never_used_blocks(bool tagged)
 {
     place_begin();
     stepper *r = reader_new(domain);
@@ -298,6 +298,8 @@ test_H4_never_used_blocks_of_a_waiting_page(void)
     heap_page *p = page_of(a[0]);
     retire_many(a, 2, BIG);
     CHECK(waits(p));
+    if (tagged)
+        heap_collect(h, false);
     get_many(b, BIGS, BIG);
     for (int i = 0; i < BIGS; i++) {
         CHECK_EQ(page_of(b[i]) == p, i < BIGS - 2);
@@ -308,6 +310,8 @@ test_H4_never_used_blocks_of_a_waiting_page(void)
     CHECK(intact(a[0], BIG) && intact(a[1], BIG));
     retire_many(b, BIGS, BIG);
     CHECK(waits(p)); /* all are used, none is free */
+    if (tagged)
+        heap_collect(h, false);
     get_many(c, BIGS, BIG);
     for (int i = 0; i < BIGS; i++) {
         CHECK_EQ(page_of(c[i]) == page_of(b[BIGS - 1]), i < BIGS - 2);
@@ -318,6 +322,13 @@ test_H4_never_used_blocks_of_a_waiting_page(void)
     free_many(c, BIGS, BIG);
     stepper_end(r);
     place_end();
+}
+
+static void
+test_H4_never_used_blocks_of_a_waiting_page(void)
+{
+    never_used_blocks(false);
+    never_used_blocks(true);
 }
 
 /* ... and from a generation whose goal is reached, while the younger one and the

@@ -70,6 +70,119 @@ test_H4_an_owner_that_wakes(void)
     place_end();
 }
 
+#ifdef QC_DEBUG
+/* The same when it sleeps in the middle of an allocation, or of a retirement that has
+ * made its page empty: then others find and use the page first. */
+static const char *where;
+static stepper *waker;
+static heap_page *page_in_hand;
+static void *taken[EXTENT_PAGES * MIDDLES];
+static int n_taken;
+
+static void
+use_it_for_another_class(void *arg)
+{
+    (void)arg;
+    CHECK(qsbr_register(domain) != NULL);
+    heap_collect(h, true);
+    while ((qc_load_relaxed(&page_in_hand->state) & STATE_TAG) == 0 ||
+           page_in_hand->class != page_class(MIDDLE)) {
+        CHECK(n_taken < EXTENT_PAGES * MIDDLES);
+        get_many(taken + n_taken++, 1, MIDDLE);
+    }
+}
+
+static void
+others_take_the_page(const char *place)
+{
+    if (strcmp(place, where) != 0)
+        return;
+    qc_yield_hook = NULL;
+    stepper_run(waker, use_it_for_another_class, NULL);
+}
+
+static void
+wake_in_the_middle(const char *place)
+{
+    where = place;
+    place_begin();
+    waker = stepper_new();
+    n_taken = 0;
+    void *a[1], *b[1];
+    get_many(a, 1, BIG);
+    page_in_hand = page_of(a[0]);
+    heap_retire(h, a[0], BIG);
+    CHECK(waits(page_in_hand));
+    qc_yield_hook = others_take_the_page;
+    get_many(b, 1, BIG);
+    CHECK(qc_yield_hook == NULL && n_taken != 0);
+    CHECK(page_of(b[0]) != page_in_hand && page_of(b[0])->class == page_class(BIG));
+    for (int i = 0; i < n_taken; i++)
+        CHECK(intact(taken[i], MIDDLE));
+    free_many(b, 1, BIG);
+    free_by(waker, taken, n_taken, MIDDLE);
+    stepper_end(waker);
+    place_end();
+}
+
+static void
+test_H4_an_owner_that_wakes_in_the_middle(void)
+{
+    wake_in_the_middle("page hint");
+    wake_in_the_middle("page alloc");
+}
+
+/* Between the CAS that made the page empty and the duty that comes with it, somebody
+ * else may have done it, and the page be anybody's. */
+static void *middle_block;
+
+static void
+serve_retire_and_use_it(void *arg)
+{
+    /* The owner: the waiting page serves its class, and waits again. */
+    heap_page *p = arg;
+    void *b[1];
+    CHECK(qsbr_register(domain) != NULL);
+    get_many(b, 1, BIG);
+    CHECK(page_of(b[0]) == p);
+    heap_retire(h, b[0], BIG);
+    CHECK(waits(p));
+}
+
+static stepper *sleeping_owner;
+
+static void
+the_duty_is_done_by_others(const char *place)
+{
+    if (strcmp(place, "page settle") != 0)
+        return;
+    qc_yield_hook = NULL;
+    stepper_run(sleeping_owner, serve_retire_and_use_it, page_in_hand);
+    stepper_run(waker, use_it_for_another_class, NULL);
+}
+
+static void
+test_H5_a_duty_that_comes_late(void)
+{
+    place_begin();
+    waker = stepper_new();
+    sleeping_owner = stepper_new();
+    n_taken = 0;
+    get_by(sleeping_owner, &middle_block, 1, BIG);
+    page_in_hand = page_of(middle_block);
+    qc_yield_hook = the_duty_is_done_by_others;
+    heap_retire(h, middle_block, BIG);
+    CHECK(qc_yield_hook == NULL && n_taken != 0);
+    CHECK(!waits(page_in_hand) && page_in_hand->class == page_class(MIDDLE));
+    for (int i = 0; i < n_taken; i++)
+        CHECK(intact(taken[i], MIDDLE));
+    free_by(waker, taken, n_taken, MIDDLE);
+    stepper_end(waker);
+    stepper_end(sleeping_owner);
+    place_end();
+}
+#endif
+
 /* Blocks that come back to a full page from elsewhere are found by the owner, each
  * generation after its goal. */
 static void
@@ -433,7 +546,6 @@ test_Q10_a_fork_between_operations(void)
 /* While another thread holds the lock of its local, or the heap's, in the middle of
  * something. */
 static _Atomic uint32_t there, go_on;
-static const char *where;
 static pthread_t sleeper;
 
 static void
@@ -465,13 +577,16 @@ do_sleep_in_the_middle(void *arg)
 static void
 child_in_the_middle(void *arg)
 {
-    (void)arg;
-    void *c[4 * BIGS];
+    void **a = arg, *c[4 * BIGS];
     qc_yield_hook = NULL;
     get_many(c, 4 * BIGS, BIG);
     free_many(c, 4 * BIGS, BIG);
+    /* The blocks that the thread which is gone had not retired by then. */
+    if (strcmp(where, "page tag") != 0)
+        retire_many(a + 2, BIGS - 2, BIG);
     heap_collect(h, true);
     CHECK_EQ(figures().pages_waiting, 0);
+    CHECK_EQ(figures().pages, 0);
     get_many(c, 4 * BIGS, BIG);
     free_many(c, 4 * BIGS, BIG);
 }
@@ -479,8 +594,8 @@ child_in_the_middle(void *arg)
 static void
 test_Q10_a_fork_while_lists_are_half_done(void)
 {
-    const char *places[] = {"page take", "page tag", "lock"};
-    for (int i = 0; i < 3; i++) {
+    const char *places[] = {"page take", "page tag", "lock", "list page", "page settle"};
+    for (int i = 0; i < 5; i++) {
         place_begin();
         stepper *s = stepper_new();
         void *a[BIGS];
@@ -490,7 +605,7 @@ test_Q10_a_fork_while_lists_are_half_done(void)
         stepper_start(s, do_sleep_in_the_middle, a);
         while (!qc_load_acquire(&there))
             sleep_ms(1);
-        in_child(child_in_the_middle, NULL);
+        in_child(child_in_the_middle, a);
         qc_store_release(&go_on, 1u);
         stepper_wait(s);
         stepper_end(s);
@@ -505,6 +620,10 @@ main(void)
     harness_init(true);
     RUN(test_H5_a_page_whose_owner_sleeps);
     RUN(test_H4_an_owner_that_wakes);
+#ifdef QC_DEBUG
+    RUN(test_H4_an_owner_that_wakes_in_the_middle);
+    RUN(test_H5_a_duty_that_comes_late);
+#endif
     RUN(test_H5_the_owner_finds_what_others_retired);
     RUN(test_H5_freeing_another_thread_s_block);
     RUN(test_H5_a_page_with_live_blocks_is_adopted);

@@ -9,7 +9,8 @@
  * that is in use overlaps no other.  In the end everything is given back.
  *
  * Places inside the heap (the yield hook) are steps too: there other threads do what
- * the next bytes say, if it takes no lock, as they could at that moment.
+ * the next bytes say, as they could at that moment; where the one in the middle holds
+ * a lock, what needs none.
  *
  * With FUZZ_MAIN it is a program that replays files and then a number of random
  * inputs, for machines without libFuzzer.
@@ -48,7 +49,8 @@ static struct {
     qsbr_record *rec;
     heap_local *local;
 } threads[THREADS];
-static int acting; /* inside a call of the heap's: the thread, else -1 */
+static int acting;    /* inside a call of the heap's: the thread, else -1 */
+static int held = -1; /* one that is in the middle of a call, while others act */
 
 static block live[BLOCKS], retired[RETIRED];
 static unsigned n_live, n_retired;
@@ -221,6 +223,8 @@ static void
 step(void)
 {
     unsigned what = byte(), t = what / 16 % THREADS;
+    if ((int)t == held)
+        return;
     switch (what % 16) {
     case 0:
     case 1:
@@ -289,11 +293,12 @@ would_search(unsigned t, size_t size)
             qc_load_relaxed(&p->used) == qc_load_relaxed(&p->capacity));
 }
 
+/* Where the one in the middle may hold locks. */
 static void
-step_of_another(unsigned me)
+step_without_locks(void)
 {
     unsigned what = byte(), t = what / 16 % THREADS, more = byte();
-    if (t == me)
+    if ((int)t == held)
         return;
     switch (what % 4) {
     case 0:
@@ -317,12 +322,18 @@ in_between(const char *place)
 {
     if (acting < 0 || strncmp(place, "page", 4) != 0 || next == end)
         return;
-    unsigned me = (unsigned)acting;
+    bool locked = threads[acting].rec == NULL || /* the common local's */
+                  strcmp(place, "page take") == 0 || strcmp(place, "page tag") == 0;
+    held = acting;
     qc_yield_hook = NULL;
     for (unsigned n = byte() % 8; n > 0; n--)
-        step_of_another(me);
-    acting = (int)me;
-    be(me);
+        if (locked)
+            step_without_locks();
+        else
+            step();
+    acting = held;
+    held = -1;
+    be((unsigned)acting);
     qc_yield_hook = in_between;
 }
 
