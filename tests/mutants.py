@@ -45,7 +45,7 @@ class Check(NamedTuple):
     def __str__(self) -> str:
         names = {"spin": promela.MUTANTS[self.what].file if self.how == "spin" else ""}
         text = f"{names.get(self.how, self.what)} ({self.how}"
-        return text + (")" if self.modes == BOTH else f", {self.modes[0]})")
+        return text + (f", {self.modes[0]})" if len(self.modes) == 1 and self.modes[0] else ")")
 
 
 class Break(NamedTuple):
@@ -154,7 +154,7 @@ BREAKS = {
     ),
     "MOVED_BEFORE_COPY": Break(
         "a growing table says MOVED before the word is copied",
-        (debug("keytable"),),
+        (spin("MOVED_BEFORE_COPY"), spin("MOVED_NOT_CAS"), debug("keytable")),
         "torture_keytable (all)",
     ),
     "COMPARE_BY_ADDRESS": Break(
@@ -278,7 +278,7 @@ def judge(place: Workplace, chosen: dict[str, Break]) -> int:
             for mode in check.modes:
                 outcome, wanted = one((broken, check, mode))
                 good = "noticed by" if outcome == wanted else outcome.upper() + ":"
-                words.append(f"    {good} {check.what} ({check.how}, {mode})")
+                words.append(f"    {good} {check.what} ({check.how}{', ' * bool(mode)}{mode})")
         return "\n".join([f"{broken}: {chosen[broken].what}", *words])
 
     whole = {

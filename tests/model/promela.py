@@ -22,6 +22,7 @@ class Model(NamedTuple):
     modes: tuple[str, ...] = ("MEMBARRIER", "FENCE")
 
 
+WITHOUT = ("",)  # the barrier has no part in it
 # Seconds each.
 MODELS = {
     "Q1: one reader comes twice": Model("qsbr", "READERS=1 SECTIONS=2"),
@@ -31,6 +32,9 @@ MODELS = {
     "Q1: two readers, fenced": Model("qsbr", "READERS=2 FENCED"),
     "Q4: two readers that register late": Model("qsbr", "READERS=2 LATE=2 FENCED"),
     "T6: a batch, its owner and another": Model("qsbr", "READERS=1 SECTIONS=2 BATCH FENCED"),
+    "K3: growth, an assignment, a deletion, a reader": Model("moved", "", WITHOUT),
+    "K3: growing twice": Model("moved", "TABLES=3", WITHOUT),
+    "K3: two assignments": Model("moved", "ASSIGNERS=2", WITHOUT),
 }
 LARGER = {
     "Q1: two readers come twice, fenced": Model("qsbr", "READERS=2 SECTIONS=2 FENCED"),
@@ -39,6 +43,8 @@ LARGER = {
         "qsbr", "READERS=1 SECTIONS=2 ROUNDS=2 LATE=1 FENCED"
     ),
     "T6: a batch and two readers": Model("qsbr", "READERS=2 BATCH FENCED"),
+    "K3: growing twice, two assignments": Model("moved", "TABLES=3 ASSIGNERS=2", WITHOUT),
+    "K3: two readers, two assignments": Model("moved", "READERS=2 ASSIGNERS=2", WITHOUT),
 }
 # In which configuration each is found. Where only one barrier is named, the other's orders hold
 # without what the mutant takes away: README.md says why.
@@ -58,8 +64,21 @@ MUTANTS = {
     "FENCED_SCANS_TOO_FAR": Model("qsbr", "READERS=1 SECTIONS=2 FENCED", ONLY_MEMBARRIER),
     "GOAL_BEFORE_BATCH": Model("qsbr", "READERS=1 BATCH"),
     "TAG_BEFORE_LAST_ITEM": Model("qsbr", "READERS=1 BATCH"),
+    "MOVED_BEFORE_COPY": Model("moved", "", WITHOUT),
+    "MOVED_NOT_CAS": Model("moved", "", WITHOUT),
+    "NOT_COPIED_AGAIN": Model("moved", "", WITHOUT),
+    "NEXT_AFTER_MOVED": Model("moved", "", WITHOUT),
+    "PUBLISHED_BEFORE_MOVED": Model("moved", "", WITHOUT),
+    "GROWTH_WITHOUT_LOCK": Model("moved", "", WITHOUT),
+    "MOVED_IS_MISSING": Model("moved", "", WITHOUT),
+    "ASSIGN_NOT_CAS": Model("moved", "", WITHOUT),
+    "DELETION_IGNORES_MOVED": Model("moved", "", WITHOUT),
+    "DELETION_WITHOUT_LOCK": Model("moved", "", WITHOUT),
 }
-PROPERTY = {"qsbr": r"assertion violated.*\b(hold|freed)\b"}
+PROPERTY = {
+    "qsbr": r"assertion violated.*\b(hold|freed)\b",
+    "moved": r"assertion violated.*\b(now|was_absent|next)\b",
+}
 INCOMPLETE = "Search not completed|max search depth too small|out of memory|error:"
 # Threads that never end.
 ENDLESS = {"memory"}
@@ -72,7 +91,7 @@ def run(command, folder, limit):
 
 def verify(folder, model, mode, more=(), optimize="-O1", large=False):
     """What the verifier says about one configuration."""
-    defines = [f"-D{macro}" for macro in (mode, *model.macros.split(), *more)]
+    defines = [f"-D{macro}" for macro in (*mode.split(), *model.macros.split(), *more)]
     file = str(HERE / f"{model.file}.pml")
     steps = [
         ["spin", f"-P{COMPILER} -E -x c", *defines, "-a", file],

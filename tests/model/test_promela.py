@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(promela.LARGE_LIMIT if LARGE else promela.LIMIT
 def cases(models):
     for name, model in models.items():
         for mode in model.modes:
-            yield pytest.param(name, model, mode, id=f"{name}-{mode.lower()}")
+            yield pytest.param(name, model, mode, id=f"{name} {mode.lower()}".strip())
 
 
 MODELS = promela.LARGER if LARGE else promela.MODELS
