@@ -212,6 +212,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list_type);
     Py_VISIT(state->list_iter_type);
     Py_VISIT(state->creator_type);
+    Py_VISIT(state->is_finalizing);
     return 0;
 }
 
@@ -226,6 +227,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->list_type);
     Py_CLEAR(state->list_iter_type);
     Py_CLEAR(state->creator_type);
+    Py_CLEAR(state->is_finalizing);
     return 0;
 }
 

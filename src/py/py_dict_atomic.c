@@ -162,7 +162,8 @@ typedef struct {
     unsigned long thread;
     qsbr_record *rec; /* that thread's */
     uint64_t tenure;  /* and no other thread's that gets the record later */
-    _Atomic uint32_t over;
+    _Atomic uint32_t storing, over;
+    PyObject *value; /* written before `over`: what was stored, for those who wait */
 } creator_object;
 
 /* A thread that waits for a creator; on that thread's stack. */
@@ -179,6 +180,7 @@ creator_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     if (((creator_object *)self)->over_lock != NULL)
         PyThread_free_lock(((creator_object *)self)->over_lock);
+    Py_XDECREF(((creator_object *)self)->value);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -193,6 +195,8 @@ creator_new(qc_state *state)
     c->rec = qsbr_self; /* there is one: the key was looked up */
     c->tenure = qc_load_relaxed(&c->rec->tenure);
     qc_store_relaxed(&c->over, 0u);
+    qc_store_relaxed(&c->storing, 0u);
+    c->value = NULL;
     c->over_lock = PyThread_allocate_lock();
     if (c->over_lock == NULL) {
         Py_DECREF(c);
@@ -276,13 +280,15 @@ wait_end(qc_state *state, struct creation_wait *w)
 }
 
 static bool
-is_finalizing(void)
+is_finalizing(qc_state *state)
 {
 #if PY_VERSION_HEX >= 0x030D0000
+    (void)state;
     return Py_IsFinalizing();
 #else
-    PyObject *function = PySys_GetObject("is_finalizing"); /* borrowed */
-    PyObject *result = function == NULL ? NULL : PyObject_CallNoArgs(function);
+    if (state->is_finalizing == NULL)
+        return true; /* the module is being taken apart */
+    PyObject *result = PyObject_CallNoArgs(state->is_finalizing);
     bool yes = result == Py_True;
     Py_XDECREF(result);
     PyErr_Clear();
@@ -301,7 +307,7 @@ wait_for_creator(qc_state *state, creator_object *c)
     struct creation_wait w;
     int status = 0;
     /* First: threads that ended while they waited have left their stacks in `waits`. */
-    if (is_finalizing()) {
+    if (is_finalizing(state)) {
         PyErr_SetString(PyExc_RuntimeError, "get_or_create(): the interpreter is finalizing");
         return -1;
     }
@@ -320,7 +326,7 @@ wait_for_creator(qc_state *state, creator_object *c)
             PyThread_release_lock(c->over_lock); /* the next waiter's turn */
         Py_END_ALLOW_THREADS
         status = PyErr_CheckSignals();
-        if (status == 0 && got == PY_LOCK_FAILURE && is_finalizing()) {
+        if (status == 0 && got == PY_LOCK_FAILURE && is_finalizing(state)) {
             PyErr_SetString(PyExc_RuntimeError, "get_or_create(): the interpreter is finalizing");
             status = -1;
         }
@@ -346,9 +352,12 @@ creators_of(dict_object *d)
 }
 
 /* Tries to become the key's creator.  FOUND: `mine` is registered.  ABSENT:
- * another one was; waited for it. */
+ * another one was; waited for it.  *value is then a new reference to what it stored,
+ * if that happened after we came: the key may be gone again, and who looked for it
+ * anew could wait for one creator after the other for ever. */
 static dict_result
-become_creator(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mine)
+become_creator(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mine,
+               PyObject **value)
 {
     dict_object *creators = creators_of(d);
     PyObject *other;
@@ -365,7 +374,11 @@ become_creator(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mi
             refs_release(word);
     }
     else {
-        r = wait_for_creator(d->state, (creator_object *)other) < 0 ? DICT_FAILED : DICT_ABSENT;
+        creator_object *c = (creator_object *)other;
+        bool in_time = qc_load_acquire(&c->storing) == 0;
+        r = wait_for_creator(d->state, c) < 0 ? DICT_FAILED : DICT_ABSENT;
+        if (r == DICT_ABSENT && in_time && qc_load_acquire(&c->over) != 0)
+            *value = Py_XNewRef(c->value);
     }
     Py_DECREF(other);
     return r;
@@ -374,7 +387,7 @@ become_creator(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mi
 /* The registered creator's work: looks again, creates, stores, and only then
  * unregisters: who registers next finds the value. */
 static PyObject *
-create(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *factory)
+create(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *factory, creator_object *mine)
 {
     PyObject *value = NULL, *current;
 #ifdef QC_BREAK_NO_RELOOK
@@ -387,22 +400,27 @@ create(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *factory)
     value = r == DICT_FAILED ? NULL : PyObject_CallNoArgs(factory);
     if (value == NULL)
         return NULL;
+    /* Who finds it not set came before the value is stored. */
+    qc_store_release(&mine->storing, 1u);
     r = dict_insert(d, key, hash, value, &current);
     if (r == DICT_FOUND)
         Py_SETREF(value, current); /* assigned by somebody meanwhile: theirs stays */
     else if (r == DICT_FAILED)
         Py_CLEAR(value);
+    mine->value = Py_XNewRef(value);
     return value;
 }
 
 /* Keeps the exception that is set while the key is unregistered. */
 static void
-unregister(dict_object *d, PyObject *key, Py_hash_t hash)
+unregister(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mine)
 {
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
-    if (dict_remove(creators_of(d), key, hash, NULL) == DICT_FAILED)
+    if (dict_remove(creators_of(d), key, hash, NULL) == DICT_FAILED) {
         PyErr_Clear(); /* the entry stays; become_creator finds it over */
+        Py_CLEAR(mine->value);
+    }
     PyErr_Restore(type, error, trace);
 }
 
@@ -436,12 +454,12 @@ dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
         value = NULL;
         if (r == DICT_FAILED || (mine == NULL && (mine = creator_new(d->state)) == NULL))
             break;
-        r = become_creator(d, a[0], hash, mine);
-        if (r == DICT_FAILED)
+        r = become_creator(d, a[0], hash, mine, &value);
+        if (r == DICT_FAILED || value != NULL)
             break;
         if (r == DICT_FOUND) {
-            value = create(d, a[0], hash, a[1]);
-            unregister(d, a[0], hash);
+            value = create(d, a[0], hash, a[1], mine);
+            unregister(d, a[0], hash, mine);
             creator_finish(mine);
             Py_DECREF(mine);
             return value;
@@ -470,5 +488,7 @@ int
 qc_dict_atomic_register(PyObject *module, qc_state *state)
 {
     state->creator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &creator_spec, NULL);
+    state->is_finalizing = PySys_GetObject("is_finalizing"); /* borrowed */
+    Py_XINCREF(state->is_finalizing);
     return state->creator_type == NULL ? -1 : 0;
 }

@@ -27,6 +27,7 @@ typedef struct qc_state {
     qc_lock waits_lock;          /* of who waits for whom in get_or_create (K10) */
     struct creation_wait *waits; /* (waits_lock) */
     uint32_t waits_generation;   /* (waits_lock) the fork generation that they are of */
+    PyObject *is_finalizing;     /* sys's function: a finalizer may run when sys is empty */
 } qc_state;
 
 extern struct PyModuleDef qc_module;

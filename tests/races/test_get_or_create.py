@@ -1,9 +1,10 @@
 """K10: get_or_create has one running factory a key, and nobody waits for ever."""
 
 import threading
+import time
 
 import pytest
-from support import TIMEOUT, Boom, Census, SameHash, rounds, run_threads, scaled, settle
+from support import TIMEOUT, Boom, CallsOnEq, Census, SameHash, rounds, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentDict
 
@@ -220,3 +221,41 @@ def test_K10_beside_assignments_to_the_same_key():
 
     run_threads(2, create, 1, assign)
     assert all(d[i] == ("set", i) or d[i] == ("made", i) for i in range(count)) and len(d) == count
+
+
+def test_K10_who_waits_gets_the_value_though_the_key_is_gone_again():
+    """Who looked for the key anew would wait for one creator after the other, for ever."""
+
+    def one_try():
+        d, inside, waiting, leave = ConcurrentDict(), *(threading.Event() for _ in range(3))
+        stored = []
+
+        def compared():
+            if stored:  # by the creator, which takes its name off the list
+                d.pop(SameHash("key"), None)
+            elif inside.is_set():
+                waiting.set()
+
+        def block():
+            inside.set()
+            leave.wait(TIMEOUT)
+
+        def slow():
+            waiting.wait(TIMEOUT)
+            time.sleep(0.02)  # the other one has yet to fall asleep
+            stored.append(True)
+            return "created"
+
+        def role(me):
+            if me == 0:  # a key that the others' is compared with, where creators are listed
+                return d.get_or_create(CallsOnEq("other", compared), block)
+            inside.wait(TIMEOUT)
+            if me == 1:
+                d.get_or_create(SameHash("key"), slow)
+                return leave.set()
+            return d.get_or_create(SameHash("key"), lambda: "created again")
+
+        return run_threads(3, role)[2]
+
+    # Which of the two creates is not decided, nor whether the other one is slow to come.
+    assert "created" in [one_try() for _ in range(20)]
