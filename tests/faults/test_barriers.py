@@ -1,0 +1,202 @@
+"""Q12 seen from Python: each barrier, membarrier refused from the start (fences), and refused later
+(quarantine: nothing is freed on a guess, nothing waits for what cannot be had).
+"""
+
+import platform
+import sys
+
+import pytest
+from support import run_script
+
+# A seccomp filter by which the process's membarrier fails from here on. The numbers are the
+# kernel's ABI: the audit architecture, and membarrier in its table of system calls.
+MACHINES = {"x86_64": (0xC000003E, 324), "aarch64": (0xC00000B7, 283)}
+NO_FILTERS = "no seccomp filters here"
+
+DENY = """
+import ctypes, errno, os, struct
+
+def deny_membarrier(error, arch={arch}, number={number}):
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    allow, refuse = 0x7FFF0000, 0x00050000 | error  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
+    program = [
+        (load, 0, 0, 4), (equal, 0, 3, arch),
+        (load, 0, 0, 0), (equal, 0, 1, number),
+        (answer, 0, 0, refuse), (answer, 0, 0, allow),
+    ]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("HP", len(program), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    no_new_privs, set_seccomp, filter_mode = 38, 22, 2
+    # TSYNC is not asked for: what other threads do is filtered from their start.
+    if (libc.prctl(no_new_privs, 1, 0, 0, 0) != 0
+            or libc.prctl(set_seccomp, filter_mode, ctypes.c_char_p(header), 0, 0) != 0):
+        print({no_filters!r})
+        os._exit(0)
+    assert libc.syscall(number, 0, 0, 0) == -1 and ctypes.get_errno() == error
+"""
+
+# Everything, from two threads; prints the barrier.
+USE = """
+import threading
+from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, stats
+
+def use_everything():
+    d, values = ConcurrentDict(a=1), ConcurrentList([0])
+    def work(me):
+        for i in range(2000):
+            d[i % 50] = [i]
+            d.incr("count")
+            d["own", me, i] = i
+            assert d["own", me, i] == i
+            del d["own", me, i]
+            values.append([i])
+            values[0] = i
+            if i % 100 == 0:
+                d.snapshot(), list(d.items()), repr(values)
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert d["count"] == 6000 and len(d) == 52 and len(values) == 6001
+    d.clear()
+    collect()
+    found = stats()
+    assert found["items_held"] == found["quarantined"] == 0 < found["items_freed"], found
+"""
+
+
+def script(*parts):
+    arch, number = MACHINES.get(platform.machine(), (0, 0))
+    deny = DENY.format(arch=arch, number=number, no_filters=NO_FILTERS)
+    return "\n".join([deny, *parts])
+
+
+def run_filtered(*parts, **environment):
+    if sys.platform != "linux" or platform.machine() not in MACHINES:
+        pytest.skip("there is no filter for this system")
+    said = run_script(script(*parts), **environment)
+    if said == NO_FILTERS:
+        pytest.skip(said)
+    return said
+
+
+@pytest.mark.parametrize("barrier", ["membarrier", "fence"])
+def test_Q12_everything_with_each_barrier(barrier):
+    if barrier == "membarrier":
+        chosen = run_script("from qsbrcontainers import stats; print(stats()['barrier'])")
+        if chosen != barrier:
+            pytest.skip("this machine has no membarrier")
+    source = USE + "use_everything(); print(stats()['barrier'])"
+    assert run_script(source, QSBRCONTAINERS_BARRIER=barrier) == barrier
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EINVAL"])
+def test_Q12_fences_where_membarrier_is_refused_from_the_start(error):
+    before = f"deny_membarrier(errno.{error})"
+    said = run_filtered(before, USE, "use_everything(); print(stats()['barrier'])")
+    assert said == "fence"
+
+
+def test_Q12_membarrier_that_is_asked_for_and_refused():
+    source = (
+        "deny_membarrier(errno.EPERM)\n"
+        "try:\n"
+        "    import qsbrcontainers\n"
+        "except ImportError as error:\n"
+        "    print('QSBRCONTAINERS_BARRIER' in str(error))\n"
+    )
+    assert run_filtered(source, QSBRCONTAINERS_BARRIER="membarrier") == "True"
+
+
+def test_Q12_fences_need_no_system_call():
+    after = "deny_membarrier(errno.EPERM); use_everything(); print(stats()['barrier'])"
+    assert run_filtered(USE, after, QSBRCONTAINERS_BARRIER="fence") == "fence"
+
+
+# The other thread has a record, so that freeing needs the barrier; what is shared is shared before.
+QUARANTINE = """
+import gc, sys, threading, weakref
+from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, stats
+if stats()["barrier"] != "membarrier":
+    print({no_filters!r})
+    os._exit(0)
+
+class Value:
+    alive = 0
+    def __init__(self):
+        Value.alive += 1
+    def __del__(self):
+        Value.alive -= 1
+
+d = ConcurrentDict((i, Value()) for i in range(10))
+values, mine = ConcurrentList([Value()]), ConcurrentDict(a=1)
+begun, leave = threading.Event(), threading.Event()
+
+def other():
+    d.get(0), values[0]
+    begun.set()
+    leave.wait()
+
+thread = threading.Thread(target=other, daemon=True)
+thread.start()
+begun.wait()
+deny_membarrier(errno.{error})
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+    except RuntimeError as error:
+        assert "membarrier" in str(error), error
+    else:
+        raise AssertionError(f"{{function}} did not raise")
+
+# Nothing is known to be free any more, so nothing is freed.
+held = Value.alive
+for i in range(5000):
+    d[i % 10] = Value()
+    values[0] = Value()
+    d["more", i] = i
+    del d["more", i]
+collect()
+gc.collect()
+found = stats()
+assert found["quarantined"] > 0, found
+assert Value.alive == held + 10000, (held, Value.alive)
+assert found["items_held"] >= 10000 and found["bytes_held"] > 0 == found["items_freed"], found
+
+# What needs a moment raises, instead of waiting, and leaves everything as it was.
+before = list(d.items())
+for function in (d.clear, d.copy, d.snapshot, d.__repr__, lambda: d == {{}}, lambda: {{}} == d):
+    refused(function)
+assert list(d.items()) == before and len(d) == 10 and Value.alive == held + 10000
+# One thread's own container needs none.
+assert mine.copy() == {{"a": 1}} == mine.snapshot()
+mine.clear()
+
+# Reads and writes go on, in new threads too; they see each other's.
+def work(me):
+    for i in range(2000):
+        d["own", me] = i
+        assert d["own", me] == i
+        d.incr("count")
+        values.append(i)
+        assert d.get_or_create(("made", i % 5), list) == []
+threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert d["count"] == 6000 and len(values) == 6001
+assert collect() == 0
+more = stats()
+assert more["items_held"] > 0 and more["bytes_held"] >= found["bytes_held"], more
+leave.set()
+thread.join()
+assert collect() == 0 and Value.alive >= held + 10000
+print("over")
+"""
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_Q12_quarantine_where_membarrier_is_refused_later(error):
+    said = run_filtered(QUARANTINE.format(error=error, no_filters=NO_FILTERS))
+    assert said == "over"
