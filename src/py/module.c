@@ -75,22 +75,29 @@ share(PyObject *module, PyObject *obj)
     return Py_NewRef(obj);
 }
 
+/* Takes over `value`.  Not PyDict_SetItemString: from 3.12 on that interns the name for
+ * good, under one lock of the process, whose owner may hang for ever when the interpreter
+ * ends (Q7). */
+static int
+set_item(PyObject *dict, const char *name, PyObject *value)
+{
+    PyObject *key = PyUnicode_FromString(name);
+    int status = key == NULL || value == NULL ? -1 : PyDict_SetItem(dict, key, value);
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return status;
+}
+
 static int
 set_number(PyObject *dict, const char *name, uint64_t value)
 {
-    PyObject *number = PyLong_FromUnsignedLongLong(value);
-    int status = number == NULL ? -1 : PyDict_SetItemString(dict, name, number);
-    Py_XDECREF(number);
-    return status;
+    return set_item(dict, name, PyLong_FromUnsignedLongLong(value));
 }
 
 static int
 set_text(PyObject *dict, const char *name, const char *value)
 {
-    PyObject *text = PyUnicode_FromString(value);
-    int status = text == NULL ? -1 : PyDict_SetItemString(dict, name, text);
-    Py_XDECREF(text);
-    return status;
+    return set_item(dict, name, PyUnicode_FromString(value));
 }
 
 PyDoc_STRVAR(
