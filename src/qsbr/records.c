@@ -102,7 +102,13 @@ qsbr_find(qsbr_domain *domain)
 static qsbr_record *
 register_record(qsbr_domain *domain, qsbr_record *old)
 {
+#ifdef QC_BREAK_REGISTRY_READ_EARLY
+    qsbr_record *free = domain->free;
     qc_lock_acquire(&domain->lock);
+    domain->free = free; /* as if all below had been read before the lock (Q9) */
+#else
+    qc_lock_acquire(&domain->lock);
+#endif
     qsbr_record *rec = old != NULL ? old : take_record(domain);
     if (rec != NULL) {
         /* `seq` is OFFLINE already and is left alone: a relaxed store would end
@@ -159,8 +165,13 @@ static void
 unregister(qsbr_record *rec)
 {
     qsbr_domain *domain = rec->domain;
-    qc_lock_acquire(&domain->lock);
+#ifdef QC_BREAK_REGISTRY_READ_EARLY
     bool was = qc_load_relaxed(&rec->registered) != 0;
+    qc_lock_acquire(&domain->lock);
+#else
+    qc_lock_acquire(&domain->lock);
+    bool was = qc_load_relaxed(&rec->registered) != 0; /* Q9: not before the lock */
+#endif
     qc_store_release(&rec->registered, 0u);
     if (was) {
         qc_store_release(&rec->seq, QSBR_OFFLINE);
