@@ -5,6 +5,7 @@ main thread has had enough.
 
 import random
 import sys
+import sysconfig
 import threading
 import time
 from functools import partial
@@ -12,6 +13,11 @@ from functools import partial
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share, stats
 
 THREADS = 5
+# A free-threaded interpreter that makes or ends a thread state while it ends can hang by itself:
+# the lock of its own registry goes to a thread that hangs for ever (seen with 3.15.0a0). So
+# there, threads whose first operation comes late are there from the start.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+RESERVE = 10
 
 
 class Plain:
@@ -75,6 +81,8 @@ def operations(d, values):
         d.pop("made", None)
 
     def start_thread():
+        if FREE_THREADED:
+            return
         thread = threading.Thread(target=update, daemon=True)
         try:
             thread.start()
@@ -117,6 +125,14 @@ def work(begun, steps, seed):
             step()
 
 
+def come_late(step, delay):
+    time.sleep(delay)
+    step()
+    while True:
+        time.sleep(0.001)
+        step()
+
+
 def main(seed, ending):
     rng = random.Random(seed)
     sys.setswitchinterval(rng.choice([1e-6, 1e-4, 5e-3]))
@@ -128,6 +144,9 @@ def main(seed, ending):
         # One thing only, or everything in turn.
         mine = [rng.choice(steps)] if rng.random() < 0.5 else steps
         threading.Thread(target=partial(work, begun, mine, rng.random()), daemon=True).start()
+    for _ in range(RESERVE if FREE_THREADED else 0):
+        late = partial(come_late, rng.choice(steps), rng.random() * 0.03)
+        threading.Thread(target=late, daemon=True).start()
     begun.wait()
     time.sleep(rng.random() * 0.02)
     match ending:
