@@ -81,9 +81,9 @@ def build(command):
         raise Failed(f"does not compile: {' '.join(command[-12:])}\n{done.stderr}")
 
 
-def run(command, mode, timeout):
-    """The status of a program, or HANGS, and all that it printed."""
-    settings = {**os.environ, **RUNTIME, "QSBRCONTAINERS_BARRIER": mode}
+def run(command, mode, timeout, **more):
+    """The status of a program, or HANGS, and all that it printed; `more` for its environment."""
+    settings = {**os.environ, **RUNTIME, "QSBRCONTAINERS_BARRIER": mode, **more}
     try:
         done = call(command, env=settings, timeout=timeout)
     except subprocess.TimeoutExpired as expired:
