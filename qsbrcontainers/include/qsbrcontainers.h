@@ -232,7 +232,8 @@ qsbrcontainers_import(void)
                      (unsigned)QSBRC_API_MINOR);
         return -1;
     }
-    QSBRC_API_VARIABLE = api;
+    if (QSBRC_API_VARIABLE != api) /* else in use by another interpreter, perhaps */
+        QSBRC_API_VARIABLE = api;
     return 0;
 }
 

@@ -5,13 +5,14 @@ Caught by the stress script: a chain that frees at once (CHAIN_FREES_AT_ONCE), i
 """
 
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
 import threading
 
 import pytest
-from building import build
+from building import EXTENSIONS, build, compiler
 from support import TESTS, run_script, run_threads, scaled, settle
 
 STRESS = """
@@ -352,3 +353,62 @@ def test_threads_that_python_did_not_start_need_no_thread_state(chain):
     for t in threads:
         t.join()
     assert done == [10_000] * 3
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's names")
+@pytest.mark.skipif("QC_CAPI_CFLAGS" in os.environ, reason="a sanitizer has its own malloc")
+def test_T2_without_memory_nothing_is_changed(built, tmp_path):
+    """reserve is what fails, before the operation: the chain is as it was, and goes on."""
+    library = tmp_path / "no_memory.so"
+    source = EXTENSIONS / "no_memory.c"
+    subprocess.run([*compiler(), "-shared", "-fPIC", source, "-o", library], check=True)
+    run_script(
+        """
+import ctypes, sys, threading
+sys.path.insert(0, sys.argv[1])
+import chain, probe
+now = ctypes.c_int.in_dll(ctypes.CDLL(None), "no_memory_now")
+
+def refused(function, *arguments):
+    now.value = 1
+    try:
+        function(*arguments)
+    except MemoryError:
+        return True
+    finally:
+        now.value = 0
+    return False
+
+c, value = chain.Chain(), object()
+count = sys.getrefcount(value)
+assert refused(c.set, 1, value) and refused(c.remove, 1)
+assert chain.live() == c.walk(1) == 0 and sys.getrefcount(value) == count
+c.set(1, "one"), c.set(1, "uno")
+assert c.get(1) == "uno"
+
+# With a reader that stays every batch is a new one.
+p, entered, leave, run = probe.Probe(), threading.Event(), threading.Event(), []
+
+def read():
+    p.enter()
+    entered.set()
+    leave.wait()
+    p.exit()
+
+reader = threading.Thread(target=read)
+reader.start()
+entered.wait()
+refusals = accepted = 0
+for i in range(2000):
+    if refused(p.retire_one, lambda: run.append(None), 1):
+        refusals += 1
+        p.retire_one(lambda: run.append(None), 1)
+    accepted += 1
+leave.set()
+reader.join()
+p.collect()
+assert refusals >= 10 and len(run) == accepted == 2000, (refusals, len(run))
+""",
+        built,
+        LD_PRELOAD=str(library),
+    )
