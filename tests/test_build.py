@@ -52,7 +52,7 @@ def mimalloc(tmp_path_factory):
 
 
 @needs_nm
-def test_h7_extension_exports_its_init_function_alone():
+def test_H7_extension_exports_its_init_function_alone():
     dynamic = [] if MACOS else ["-D"]
     exported = {name for name, kind in nm(*dynamic, "-g", NATIVE) if kind not in "Uvw"}
     if _is_sanitized():
@@ -61,7 +61,7 @@ def test_h7_extension_exports_its_init_function_alone():
 
 
 @needs_nm
-def test_h7_every_replacement_of_libc_names_is_local_to_the_extension():
+def test_H7_every_replacement_of_libc_names_is_local_to_the_extension():
     kinds = {}
     for name, kind in nm(NATIVE):
         kinds.setdefault(name, set()).add(kind)
@@ -71,13 +71,13 @@ def test_h7_every_replacement_of_libc_names_is_local_to_the_extension():
 
 
 @needs_nm
-def test_h7_archive_offers_the_linker_nothing_but_mi_names(mimalloc):
+def test_H7_archive_offers_the_linker_nothing_but_mi_names(mimalloc):
     offered = {name for name, kind in nm("-g", mimalloc.archive) if kind not in "Uvw"}
     assert "mi_malloc" in offered
     assert not [name for name in offered if not name.startswith("mi_")]
 
 
-def test_h7_code_linked_with_the_archive_keeps_libc_malloc(mimalloc, tmp_path):
+def test_H7_code_linked_with_the_archive_keeps_libc_malloc(mimalloc, tmp_path):
     """A library that uses both heaps: what it gets from malloc must not be mimalloc's."""
     source, library = tmp_path / "both.c", tmp_path / "both.so"
     source.write_text(

@@ -134,3 +134,19 @@ def test_cited_guarantees_are_stated_in_a_header():
             for label in set(re.findall(r"\b[QTHKA]\d+\b", comment)) - stated:
                 missing.setdefault(label, []).append(name)
     assert not missing
+
+
+def test_guarantees_have_tests_named_after_them():
+    """Q1 to H7, as far as headers state them: a name like test_Q5_… in C, Python or a model."""
+    stated = {
+        label
+        for name, text in FILES.items()
+        if name.endswith(".h")
+        for label in re.findall(r"^ \*\s+([QTHKA]\d+)\s", text, re.MULTILINE)
+    }
+    named = set()
+    for path in (ROOT / "tests").rglob("*.[cp]*"):
+        if path.suffix in (".c", ".py"):
+            for name in re.findall(r"\btest_((?:[A-Z]\d+_)+)", path.read_text()):
+                named |= set(name.split("_"))
+    assert sorted(stated - named) == []
