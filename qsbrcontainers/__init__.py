@@ -12,7 +12,15 @@ See the README for what each method promises to other threads.
 from pathlib import Path as _Path
 
 try:
-    from qsbrcontainers._native import ConcurrentDict, ConcurrentList, collect, share, stats
+    from qsbrcontainers._native import (
+        DELETE,
+        MISSING,
+        ConcurrentDict,
+        ConcurrentList,
+        collect,
+        share,
+        stats,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         "qsbrcontainers is without its extension module. These are the sources of a checkout? "
@@ -22,7 +30,16 @@ except ModuleNotFoundError as error:
 # Attach what C leaves to Python.
 from qsbrcontainers import _dict, _list  # noqa: F401  isort: skip
 
-__all__ = ["ConcurrentDict", "ConcurrentList", "collect", "get_include", "share", "stats"]
+__all__ = [
+    "DELETE",
+    "MISSING",
+    "ConcurrentDict",
+    "ConcurrentList",
+    "collect",
+    "get_include",
+    "share",
+    "stats",
+]
 __version__ = "0.1.0"
 
 

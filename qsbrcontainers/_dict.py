@@ -1,9 +1,90 @@
-"""What ConcurrentDict and its views leave to Python: registered with their ABCs, the
-views with the set algebra of collections.abc, attached to the C types at import."""
+"""What ConcurrentDict and its views leave to Python: operators in terms of C methods, pickling,
+registration with the ABCs, the views' set algebra; attached to the C types at import.
 
+One moment of the dict (`snapshot`) is taken wherever several entries are looked at.
+"""
+
+import copyreg
 from collections.abc import ItemsView, KeysView, MutableMapping, Set, ValuesView
 
 from qsbrcontainers import _native
+
+ConcurrentDict = _native.ConcurrentDict
+
+# ---- the dict ----
+
+
+def fromkeys(cls, iterable, value=None, /):
+    """Create a new dict with keys from iterable and values set to value."""
+    new = cls()
+    for key in iterable:
+        new[key] = value
+    return new
+
+
+def _or(self, other, /):
+    if not isinstance(other, dict | ConcurrentDict):
+        return NotImplemented
+    new = self.copy()
+    new.update(other)
+    return new
+
+
+def _ror(self, other, /):
+    """dict | ConcurrentDict: the left operand's pairs first, as with two dicts."""
+    if not isinstance(other, dict):
+        return NotImplemented
+    new = ConcurrentDict(other)
+    new.update(self)
+    return new
+
+
+def _ior(self, other, /):
+    """Assign the pairs of a mapping or of an iterable of pairs, as update does."""
+    self.update(other)
+    return self
+
+
+def _reversed_keys(self):
+    """Iterate over the keys of one moment, the last one first."""
+    return reversed(list(self.snapshot()))
+
+
+def _reduce(self):
+    """Entries go as dict items, so that a dict may contain itself; those of one moment."""
+    pairs = iter(self.snapshot().items())
+    return copyreg.__newobj__, (type(self),), self.__getstate__(), None, pairs
+
+
+def _getstate(self):
+    """The instance's own attributes, which a subclass may have; None where there are none."""
+    attributes = getattr(self, "__dict__", None) or None
+    slots = {}
+    for cls in type(self).__mro__:
+        names = cls.__dict__.get("__slots__", ())
+        for name in [names] if isinstance(names, str) else names:
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{cls.__name__.lstrip('_')}{name}"
+            if name not in ("__dict__", "__weakref__") and hasattr(self, name):
+                slots[name] = getattr(self, name)
+    return (attributes, slots) if slots else attributes
+
+
+for _name, _function in {
+    "__or__": _or,
+    "__ror__": _ror,
+    "__ior__": _ior,
+    "__reversed__": _reversed_keys,
+    "__reduce__": _reduce,
+    "__getstate__": _getstate,
+}.items():
+    _function.__name__ = _name
+    _function.__qualname__ = f"ConcurrentDict.{_name}"
+    setattr(ConcurrentDict, _name, _function)
+fromkeys.__qualname__ = "ConcurrentDict.fromkeys"
+ConcurrentDict.fromkeys = classmethod(fromkeys)
+
+# ---- the views ----
 
 _SET_METHODS = (
     "__and__ __rand__ __or__ __ror__ __sub__ __rsub__ __xor__ __rxor__ "
@@ -21,7 +102,17 @@ for _view in (_native.DictKeys, _native.DictItems):
     for _name in _SET_METHODS:
         setattr(_view, _name, getattr(Set, _name))
 
-MutableMapping.register(_native.ConcurrentDict)
+
+def _reversed_view(self):
+    """Iterate over what the view yields now, from its end."""
+    return reversed(list(self))
+
+
+_reversed_view.__name__ = "__reversed__"
+for _view in (_native.DictKeys, _native.DictValues, _native.DictItems):
+    _view.__reversed__ = _reversed_view
+
+MutableMapping.register(ConcurrentDict)
 KeysView.register(_native.DictKeys)
 ValuesView.register(_native.DictValues)
 ItemsView.register(_native.DictItems)

@@ -225,6 +225,18 @@ keytable_exchange(keytable_entry *e, qc_word word)
     return old;
 }
 
+/* The word is DELETED. */
+static void
+finish_delete(keymap *map, keytable_pos *pos)
+{
+    qc_yield("delete");
+    qc_store_release(&pos->table->index[pos->slot], KEYTABLE_DUMMY);
+    qc_yield("dummy");
+    qc_store_release(&map->live, qc_load_relaxed(&map->live) - 1);
+    qc_yield("live");
+    keytable_check(map);
+}
+
 qc_word
 keytable_delete(keymap *map, keytable_pos *pos)
 {
@@ -232,13 +244,19 @@ keytable_delete(keymap *map, keytable_pos *pos)
     /* K2's assignments are CAS-es from a live word: none comes after this. */
     qc_word word = qc_exchange_acq_rel(&pos->entry->value, WORD_DELETED);
     qc_assert(word_is_live(word));
-    qc_yield("delete");
-    qc_store_release(&pos->table->index[pos->slot], KEYTABLE_DUMMY);
-    qc_yield("dummy");
-    qc_store_release(&map->live, qc_load_relaxed(&map->live) - 1);
-    qc_yield("live");
-    keytable_check(map);
+    finish_delete(map, pos);
     return word;
+}
+
+bool
+keytable_delete_if(keymap *map, keytable_pos *pos, qc_word expected)
+{
+    qc_assert(pos->table == keytable_locked(map) && word_is_live(expected));
+    /* As above: K2's assignments go on until this CAS. */
+    if (!qc_cas_acq_rel(&pos->entry->value, &expected, WORD_DELETED))
+        return false;
+    finish_delete(map, pos);
+    return true;
 }
 
 bool

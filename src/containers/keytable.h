@@ -271,6 +271,8 @@ qc_word keytable_exchange(keytable_entry *e, qc_word word);
 /* Deletes; returns the last word.  The key is in the entry, for the caller to
  * retire. */
 qc_word keytable_delete(keymap *map, keytable_pos *pos);
+/* The same if the word is `expected`; false: it is another one. */
+bool keytable_delete_if(keymap *map, keytable_pos *pos, qc_word expected);
 
 /* The entry that was inserted last, or false if there is none. */
 bool keytable_find_last(keymap *map, keytable_pos *pos);

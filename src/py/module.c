@@ -200,8 +200,9 @@ module_exec(PyObject *module)
     qc_state *state = state_of(module);
     if (threads_init_process() < 0 || threads_init_state(state) < 0)
         return -1;
-    if (qc_dict_register(module, state) < 0 || qc_dict_views_register(module, state) < 0 ||
-        qc_dict_atomic_register(module, state) < 0 || qc_list_register(module, state) < 0)
+    if (qc_sentinels_register(module, state) < 0 || qc_dict_register(module, state) < 0 ||
+        qc_dict_views_register(module, state) < 0 || qc_dict_atomic_register(module, state) < 0 ||
+        qc_list_register(module, state) < 0)
         return -1;
     if (qc_capi_register(module, state) < 0)
         return -1;
@@ -220,6 +221,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->list_iter_type);
     Py_VISIT(state->creator_type);
     Py_VISIT(state->is_finalizing);
+    Py_VISIT(state->missing);
+    Py_VISIT(state->delete_);
     return 0;
 }
 
@@ -235,6 +238,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->list_iter_type);
     Py_CLEAR(state->creator_type);
     Py_CLEAR(state->is_finalizing);
+    Py_CLEAR(state->missing);
+    Py_CLEAR(state->delete_);
     return 0;
 }
 

@@ -331,6 +331,8 @@ static PyMethodDef dict_methods[] = {
     {"incr", (PyCFunction)(void (*)(void))dict_incr, METH_FASTCALL | METH_KEYWORDS, dict_incr_doc},
     {"get_or_create", (PyCFunction)(void (*)(void))dict_get_or_create,
      METH_FASTCALL | METH_KEYWORDS, dict_get_or_create_doc},
+    {"get_many", (PyCFunction)(void (*)(void))dict_get_many, METH_FASTCALL | METH_KEYWORDS,
+     dict_get_many_doc},
     {"__sizeof__", dict_sizeof, METH_NOARGS, sizeof_doc},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "See PEP 585"},
     {NULL, NULL, 0, NULL},
@@ -383,5 +385,7 @@ int
 qc_dict_register(PyObject *module, qc_state *state)
 {
     state->dict_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &dict_spec, NULL);
-    return state->dict_type == NULL ? -1 : PyModule_AddType(module, state->dict_type);
+    if (state->dict_type == NULL || dict_compare_register(state->dict_type) < 0)
+        return -1;
+    return PyModule_AddType(module, state->dict_type);
 }

@@ -87,6 +87,9 @@ PyObject *dict_remove_last(dict_object *d);
  * ABSENT: the key has another word or none now. */
 dict_result dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected,
                               qc_word word);
+/* Deletes the key if it has `expected`, as above: FOUND: done, ABSENT: the key has
+ * another word or none now. */
+dict_result dict_remove_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected);
 /* The word at `key`, retained. */
 dict_result dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word *word);
 
@@ -118,6 +121,10 @@ PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 /* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
 void dict_raise_key_error(PyObject *key);
 bool dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max);
+/* Fills out[0..max) from a vectorcall's arguments; absent ones stay as they are.
+ * The C API has no public parser for METH_FASTCALL. */
+bool dict_parse_args(const char *function, const char *const *names, Py_ssize_t min, Py_ssize_t max,
+                     PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out);
 
 /* Slots and methods from the other files. */
 PyObject *dict_subscript(PyObject *self, PyObject *key);
@@ -126,7 +133,9 @@ PyObject *dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
 PyObject *dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n,
                              PyObject *kwnames);
-extern const char dict_incr_doc[], dict_get_or_create_doc[];
+PyObject *dict_get_many(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
+extern const char dict_incr_doc[], dict_get_or_create_doc[], dict_get_many_doc[];
+int dict_compare_register(PyTypeObject *type); /* adds its methods */
 PyObject *dict_iter_keys(PyObject *self);
 PyObject *dict_view_keys(PyObject *self, PyObject *ignored);
 PyObject *dict_view_values(PyObject *self, PyObject *ignored);

@@ -3,11 +3,9 @@
 
 /* ---- arguments ---- */
 
-/* Fills out[0..max) from a vectorcall's arguments; absent ones stay as they are.
- * The C API has no public parser for METH_FASTCALL. */
-static bool
-parse_args(const char *function, const char *const *names, Py_ssize_t min, Py_ssize_t max,
-           PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out)
+bool
+dict_parse_args(const char *function, const char *const *names, Py_ssize_t min, Py_ssize_t max,
+                PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out)
 {
     PyObject *given[4] = {NULL};
     Py_ssize_t n_keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
@@ -126,7 +124,7 @@ dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
 {
     static const char *const names[] = {"key", "delta", "default"};
     PyObject *a[3] = {NULL};
-    if (!parse_args("incr", names, 1, 3, args, n, kwnames, a))
+    if (!dict_parse_args("incr", names, 1, 3, args, n, kwnames, a))
         return NULL;
     Py_hash_t hash = dict_hash(a[0]);
     if (hash == -1)
@@ -441,7 +439,7 @@ dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
     static const char *const names[] = {"key", "factory"};
     dict_object *d = dict_of(self);
     PyObject *a[2] = {NULL}, *value;
-    if (!parse_args("get_or_create", names, 2, 2, args, n, kwnames, a))
+    if (!dict_parse_args("get_or_create", names, 2, 2, args, n, kwnames, a))
         return NULL;
     Py_hash_t hash = dict_hash(a[0]);
     if (hash == -1)

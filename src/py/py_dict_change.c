@@ -155,8 +155,12 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
     return result;
 }
 
+/* With the lock, which it releases: deletes what is at `pos`, with `expected` only
+ * if that is the word (ABSENT: it is not).  The references of *value and *key are the
+ * caller's. */
 static dict_result
-remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *value, qc_word *key)
+remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, const qc_word *expected,
+              qc_word *value, qc_word *key)
 {
     unlinked u;
     if (!prepare(d, &u, local)) {
@@ -165,7 +169,17 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, qc_word *v
         return DICT_FAILED;
     }
     *key = pos->entry->key;
-    *value = keytable_delete(&d->map, pos);
+    if (expected == NULL) {
+        *value = keytable_delete(&d->map, pos);
+    }
+    else if (keytable_delete_if(&d->map, pos, *expected)) {
+        *value = *expected;
+    }
+    else {
+        dict_unlock(d);
+        drop_unlinked(&u);
+        return DICT_ABSENT;
+    }
     /* Where the references can be dropped at once they become the caller's;
      * otherwise readers may hold the table's, and the caller gets others. */
     if (u.shared) {
@@ -192,7 +206,7 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     probe_ctx p;
     retire_local *local;
-    if (!begin_change(&p, d, key, &local))
+    if (!state_may_store(d->state, value) || !begin_change(&p, d, key, &local))
         return -1;
     qc_word word = refs_new_word(value);
     if (looks_shared(d)) {
@@ -220,7 +234,7 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
         return r;
     probe_ctx p;
     retire_local *local;
-    if (!begin_change(&p, d, key, &local))
+    if (!state_may_store(d->state, value) || !begin_change(&p, d, key, &local))
         return DICT_FAILED;
     qc_word found, word = refs_new_word(value);
     p.locked = true;
@@ -232,13 +246,13 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
     return r;
 }
 
-dict_result
-dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
+static dict_result
+remove_word(dict_object *d, PyObject *key, Py_hash_t hash, const qc_word *expected, qc_word *word)
 {
     probe_ctx p;
     retire_local *local;
     keytable_pos pos;
-    qc_word word, stored;
+    qc_word stored;
     if (!begin_change(&p, d, key, &local))
         return DICT_FAILED;
     p.locked = true;
@@ -248,15 +262,34 @@ dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
         dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
-    dict_result result = remove_locked(d, local, &pos, &word, &stored);
+    dict_result result = remove_locked(d, local, &pos, expected, word, &stored);
+    if (result == DICT_FOUND)
+        refs_release(stored);
+    return result;
+}
+
+dict_result
+dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
+{
+    qc_word word;
+    dict_result result = remove_word(d, key, hash, NULL, &word);
     if (result != DICT_FOUND)
         return result;
-    refs_release(stored);
     if (value == NULL)
         refs_release(word);
     else if ((*value = refs_object(word)) == NULL)
         return DICT_FAILED;
     return DICT_FOUND;
+}
+
+dict_result
+dict_remove_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected)
+{
+    qc_word word;
+    dict_result result = remove_word(d, key, hash, &expected, &word);
+    if (result == DICT_FOUND)
+        refs_release(word);
+    return result;
 }
 
 PyObject *
@@ -273,7 +306,7 @@ dict_remove_last(dict_object *d)
         dict_unlock(d);
         return NULL;
     }
-    if (remove_locked(d, local, &pos, &word, &key) != DICT_FOUND)
+    if (remove_locked(d, local, &pos, NULL, &word, &key) != DICT_FOUND)
         return NULL;
     PyObject *value = refs_object(word);
     PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, word_to_pointer(key), value);

@@ -232,7 +232,7 @@ view_iter(PyObject *self)
 static Py_ssize_t
 view_length(PyObject *self)
 {
-    return PyObject_Length((PyObject *)((view_object *)self)->dict);
+    return dict_length((PyObject *)((view_object *)self)->dict);
 }
 
 static int
@@ -276,9 +276,21 @@ view_repr(PyObject *self)
     return text;
 }
 
+static PyObject *
+view_mapping(PyObject *self, void *ignored)
+{
+    (void)ignored;
+    return PyDictProxy_New((PyObject *)((view_object *)self)->dict);
+}
+
+static PyGetSetDef view_getset[] = {
+    {"mapping", view_mapping, NULL, "The dict that this view refers to, read-only.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 #define VIEW_SLOTS                                                                                 \
     {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
-        {Py_tp_repr, view_repr}, {Py_tp_free, PyObject_GC_Del},                                    \
+        {Py_tp_repr, view_repr}, {Py_tp_getset, view_getset}, {Py_tp_free, PyObject_GC_Del},       \
     {                                                                                              \
         Py_sq_length, view_length                                                                  \
     }

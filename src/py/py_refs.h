@@ -119,10 +119,16 @@ refs_release_item(uint64_t word)
  * public accessor: -1 means not computed yet.  relaxed: any thread that computes
  * it stores the same value. */
 QC_INLINE Py_hash_t
+refs_known_hash(PyObject *str)
+{
+    return qc_load_relaxed_plain(&((PyASCIIObject *)str)->hash);
+}
+
+QC_INLINE Py_hash_t
 refs_hash(PyObject *key)
 {
     if (qc_likely(PyUnicode_CheckExact(key))) {
-        Py_hash_t hash = qc_load_relaxed_plain(&((PyASCIIObject *)key)->hash);
+        Py_hash_t hash = refs_known_hash(key);
         if (qc_likely(hash != -1))
             return hash;
     }

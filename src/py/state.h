@@ -24,6 +24,7 @@ typedef struct qc_state {
     PyTypeObject *list_type;
     PyTypeObject *list_iter_type;
     PyTypeObject *creator_type;
+    PyObject *missing, *delete_; /* the sentinels */
     qc_lock waits_lock;          /* of who waits for whom in get_or_create (K10) */
     struct creation_wait *waits; /* (waits_lock) */
     uint32_t waits_generation;   /* (waits_lock) the fork generation that they are of */
@@ -40,7 +41,16 @@ qc_state_of_type(PyTypeObject *type)
     return module == NULL ? NULL : (qc_state *)PyModule_GetState(module);
 }
 
+/* Whether `value` is none of the sentinels; false with ValueError. */
+bool state_refuse(PyObject *sentinel);
+static inline bool
+state_may_store(qc_state *state, PyObject *value)
+{
+    return (value != state->missing && value != state->delete_) || state_refuse(value);
+}
+
 /* Each adds its types to the module: 0, or -1 with an exception. */
+int qc_sentinels_register(PyObject *module, qc_state *state);
 int qc_dict_register(PyObject *module, qc_state *state);
 int qc_dict_views_register(PyObject *module, qc_state *state);
 int qc_dict_atomic_register(PyObject *module, qc_state *state);

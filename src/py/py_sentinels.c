@@ -1,0 +1,84 @@
+/* MISSING and DELETE: arguments and results of the compound operations, and never
+ * values.  Two objects of one type, an interpreter's own; pickle and copy know them
+ * by their names. */
+#include "py/state.h"
+
+typedef struct {
+    PyObject_HEAD
+    const char *name;
+} sentinel_object;
+
+static PyObject *
+sentinel_repr(PyObject *self)
+{
+    return PyUnicode_FromFormat("qsbrcontainers.%s", ((sentinel_object *)self)->name);
+}
+
+/* A string: the name of a global in the type's module. */
+static PyObject *
+sentinel_reduce(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return PyUnicode_FromString(((sentinel_object *)self)->name);
+}
+
+static void
+sentinel_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef sentinel_methods[] = {
+    {"__reduce__", sentinel_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot sentinel_slots[] = {
+    {Py_tp_repr, sentinel_repr},
+    {Py_tp_dealloc, sentinel_dealloc},
+    {Py_tp_methods, sentinel_methods},
+    {0, NULL},
+};
+
+static PyType_Spec sentinel_spec = {
+    .name = "qsbrcontainers.Sentinel",
+    .basicsize = sizeof(sentinel_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = sentinel_slots,
+};
+
+static PyObject *
+sentinel_new(PyObject *module, PyTypeObject *type, const char *name)
+{
+    sentinel_object *s = PyObject_New(sentinel_object, type);
+    if (s == NULL)
+        return NULL;
+    s->name = name;
+    if (PyModule_AddObjectRef(module, name, (PyObject *)s) == 0)
+        return (PyObject *)s;
+    Py_DECREF(s);
+    return NULL;
+}
+
+int
+qc_sentinels_register(PyObject *module, qc_state *state)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &sentinel_spec, NULL);
+    if (type == NULL)
+        return -1;
+    state->missing = sentinel_new(module, (PyTypeObject *)type, "MISSING");
+    if (state->missing != NULL)
+        state->delete_ = sentinel_new(module, (PyTypeObject *)type, "DELETE");
+    int status = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return state->delete_ == NULL ? -1 : status;
+}
+
+bool
+state_refuse(PyObject *sentinel)
+{
+    PyErr_Format(PyExc_ValueError, "%R cannot be stored", sentinel);
+    return false;
+}
