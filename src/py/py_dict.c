@@ -250,11 +250,10 @@ static PyObject *
 dict_copy(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
-    qc_state *state = dict_of(self)->state;
     PyObject *pairs = dict_snapshot(dict_of(self));
     if (pairs == NULL)
         return NULL;
-    PyObject *copy = PyObject_CallOneArg((PyObject *)state->dict_type, pairs);
+    PyObject *copy = PyObject_CallOneArg((PyObject *)Py_TYPE(self), pairs);
     Py_DECREF(pairs);
     return copy;
 }
@@ -302,7 +301,8 @@ PyDoc_STRVAR(clear_doc,
              "clear($self, /)\n--\n\n"
              "Remove all pairs, in one step. Under the dict's lock; readers are not held up.");
 PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\n"
-                       "A new ConcurrentDict with the pairs of one moment (see snapshot).");
+                       "A new ConcurrentDict with the pairs of one moment (see snapshot); of a\n"
+                       "subclass, what that makes of these pairs, as with OrderedDict.");
 PyDoc_STRVAR(snapshot_doc,
              "snapshot($self, /)\n--\n\n"
              "A dict with the pairs of one moment. Takes the dict's lock and holds assignments\n"
