@@ -38,6 +38,30 @@ test_heap_counts_what_it_gave_out(void)
     heap_delete(h);
 }
 
+/* A large block takes no page, and goes back when it is freed. */
+static void
+test_H6_large_blocks_take_no_page(void)
+{
+    heap *h = heap_new(&qsbr_process);
+    CHECK(h != NULL && heap_is_small(HEAP_SMALL_MAX) && !heap_is_small(HEAP_SMALL_MAX + 1));
+    heap_figures f;
+    void *large = heap_alloc(h, HEAP_SMALL_MAX + 1);
+    CHECK(large != NULL);
+    heap_stats(h, &f);
+    CHECK_EQ(f.pages, 0);
+    CHECK_EQ(f.live_bytes, HEAP_SMALL_MAX + 1);
+    void *small = heap_alloc(h, HEAP_SMALL_MAX);
+    CHECK(small != NULL);
+    heap_stats(h, &f);
+    CHECK(f.pages > 0);
+    heap_free(h, large, HEAP_SMALL_MAX + 1);
+    heap_stats(h, &f);
+    CHECK_EQ(f.live_bytes, HEAP_SMALL_MAX);
+    CHECK_EQ(f.retired_bytes + f.waiting_bytes, 0); /* nothing of it waits */
+    heap_free(h, small, HEAP_SMALL_MAX);
+    heap_delete(h);
+}
+
 /* A heap that still has blocks goes with the last of them. */
 static void
 test_heap_deleted_before_its_blocks(void)
@@ -158,6 +182,7 @@ main(void)
     harness_init(true);
     CHECK(qsbr_register_process() != NULL); /* the threads of the last test have none */
     RUN(test_heap_counts_what_it_gave_out);
+    RUN(test_H6_large_blocks_take_no_page);
     RUN(test_heap_deleted_before_its_blocks);
     RUN(test_heap_sizes_beyond_memory);
 #ifdef QC_DEBUG
