@@ -182,6 +182,10 @@ BREAKS = {
         (debug("page"),),
         "torture_page (all), the fuzz target",
     ),
+    "REGISTRY_READ_EARLY": Break(
+        "what the registry's lock protects is read before the lock is there",
+        (debug("registry"),),
+    ),
     "WAIT_FOR_THE_GONE": Break(
         "in the child of a fork a lock is not taken over from a thread that is gone",
         (debug("fork_locks", MEMBARRIER),),  # the watchdog's 20 s

@@ -11,7 +11,20 @@ HERE = Path(__file__).resolve().parent
 COMPILER = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), None)
 LIMIT, LARGE_LIMIT = 300, 1500  # seconds
 DEPTH = 1_000_000
-LACKS = "" if shutil.which("spin") and COMPILER else "spin" if COMPILER else "a C compiler"
+
+
+def what_is_lacking():
+    if COMPILER is None:
+        return "a C compiler"
+    if shutil.which("spin") is None:
+        return "spin"
+    said = subprocess.run(["spin", "-V"], capture_output=True, text=True).stdout
+    version = re.search(r"Version (\d+)\.(\d+)", said)
+    new = version is not None and (int(version[1]), int(version[2])) >= (6, 5)
+    return "" if new else "spin 6.5 or newer (lists as initial values)"
+
+
+LACKS = what_is_lacking()
 
 
 class Model(NamedTuple):
