@@ -52,7 +52,7 @@ static struct {
 static int acting;    /* inside a call of the heap's: the thread, else -1 */
 static int held = -1; /* one that is in the middle of a call, while others act */
 
-static block live[BLOCKS], retired[RETIRED];
+static block live[BLOCKS + 1], retired[RETIRED + 1]; /* one in the middle of each */
 static unsigned n_live, n_retired;
 static uint64_t live_bytes;
 
@@ -141,6 +141,7 @@ overlap(block *a, block *b)
 static void
 served(void *at, size_t size)
 {
+    REQUIRE(n_live <= BLOCKS);
     block *b = &live[n_live++];
     *b = (block){.at = at, .size = size, .fill = (unsigned char)(FILL ^ steps)};
     REQUIRE((uintptr_t)at % 16 == 0);
@@ -158,7 +159,7 @@ static void
 get(unsigned t, unsigned which)
 {
     size_t size = sizes[which % (sizeof sizes / sizeof *sizes)];
-    if (n_live == BLOCKS || in_section(t)) /* Q2: a section never allocates */
+    if (n_live >= BLOCKS || in_section(t)) /* Q2: a section never allocates */
         return;
     be(t);
     acting = (int)t;
@@ -171,7 +172,7 @@ get(unsigned t, unsigned which)
 static void
 give(unsigned t, unsigned i, bool retire)
 {
-    if (n_live == 0 || (retire && n_retired == RETIRED))
+    if (n_live == 0 || (retire && n_retired >= RETIRED))
         return;
     i %= n_live;
     block b = live[i];
@@ -379,6 +380,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     acting = -1;
     page_blocks = 2 + byte() % 6;
     heap_page_limit = HEAP_PAGE_LIMIT;
+    qsbr_poll(domain, qsbr_advance(domain)); /* no run depends on the one before */
     h = heap_new(domain);
     REQUIRE(h != NULL);
     for (unsigned t = 0; t < THREADS / 2; t++)
