@@ -27,3 +27,5 @@ def test_every_break_has_a_checker_that_exists():
         for check in one.checks:
             if check.how != "spin":
                 assert (TESTS / "engine" / f"test_{check.what}.c").exists(), check
+    for name, (_, test) in mutants.IN_PYTHON.items():
+        assert name in (TESTS / "races" / f"{test}.py").read_text()
