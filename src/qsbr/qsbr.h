@@ -70,8 +70,9 @@
  *      goes through the record's domain; what changes under the registry lock
  *      (registered, the chunks, the free list) is read under it.
  *  Q10 After fork the child has one record, its own; those of threads that are gone
- *      are given back by pthread_atfork's handler, plain C only.  (Locks of the
- *      containers and what was being processed at the fork: not yet.)
+ *      are given back by pthread_atfork's handler, plain C only.  Locks that they
+ *      held are orphans (qc_lock.h); what they had in the queue is adopted
+ *      (retire.h), what they were changing put right (keytable.h, ptrarray.h).
  *  Q11 Sequence and records belong to the process: one OS thread can serve
  *      several interpreters.  Nothing here knows of interpreters.
  *  Q12 Both barrier modes (barrier.h) hold all of this.
