@@ -36,6 +36,7 @@ drain(PyObject *module, PyObject *ignored)
 {
     (void)ignored;
     threads_shut_down();
+    threads_stay_attached();
     retire_local *local = threads_local(state_of(module));
     if (local == NULL)
         return NULL;

@@ -85,9 +85,9 @@ domain_new(void)
     qsbrc_domain *domain = malloc(sizeof *domain);
     qsbr_domain *engine = NULL;
     if (domain != NULL) {
-        Py_BEGIN_ALLOW_THREADS
+        PyThreadState *detached = threads_detach();
         engine = qsbr_domain_new();
-        Py_END_ALLOW_THREADS
+        threads_attach(detached);
     }
     if (engine == NULL) {
         free(domain);
@@ -128,9 +128,9 @@ capi_domain_unref(qsbrc_domain *domain)
     qc_lock_release(&list_lock);
     if (!last)
         return;
-    Py_BEGIN_ALLOW_THREADS /* Q8 */
+    PyThreadState *detached = threads_detach(); /* Q8 */
     qsbr_domain_release(domain->engine);
-    Py_END_ALLOW_THREADS
+    threads_attach(detached);
     free(domain);
 }
 
@@ -155,10 +155,10 @@ capi_domains_shut_down(int64_t interpreter)
     qsbrc_domain *domain;
     for (uint64_t id = 0; (domain = next_domain(interpreter, id)) != NULL;) {
         id = domain->id;
-        Py_BEGIN_ALLOW_THREADS /* Q8 */
+        PyThreadState *detached = threads_detach(); /* Q8 */
         /* With a record of its own, so that the rest is this thread's to free. */
         qsbr_shut_down(domain->engine, qsbr_register(domain->engine));
-        Py_END_ALLOW_THREADS
+        threads_attach(detached);
         capi_domain_unref(domain);
     }
 }
@@ -189,9 +189,9 @@ capi_record(qsbrc_domain *domain)
         return rec;
     rec = qsbr_find(domain->engine);
     if (rec == NULL) {
-        Py_BEGIN_ALLOW_THREADS /* Q8 */
+        PyThreadState *detached = threads_detach(); /* Q8 */
         rec = qsbr_register(domain->engine);
-        Py_END_ALLOW_THREADS
+        threads_attach(detached);
         if (rec == NULL)
             PyErr_NoMemory();
     }
@@ -235,9 +235,9 @@ unregister_thread(qsbrc_record *opaque)
     for (size_t i = 0; i < CAPI_CACHED; i++)
         if (capi_cached.records[i].found == rec)
             capi_cached.records[i].id = 0;
-    Py_BEGIN_ALLOW_THREADS /* Q8 */
+    PyThreadState *detached = threads_detach(); /* Q8 */
     qsbr_unregister(rec);
-    Py_END_ALLOW_THREADS
+    threads_attach(detached);
     return 0;
 }
 

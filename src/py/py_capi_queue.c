@@ -65,10 +65,10 @@ local_of(qsbrc_queue *queue)
     if (local == NULL) {
         /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
         retire_queue_ref(engine);
-        Py_BEGIN_ALLOW_THREADS
+        PyThreadState *detached = threads_detach();
         local = retire_local_get(engine, rec);
         retire_queue_unref(engine);
-        Py_END_ALLOW_THREADS
+        threads_attach(detached);
         if (local == NULL) {
             PyErr_NoMemory();
             return NULL;

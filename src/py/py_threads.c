@@ -80,9 +80,42 @@ ask_main_thread(void *arg)
         qc_store_release(&main_asked, 0u);
 }
 
+/* ---- detaching ---- */
+
+/* One more than the id of the interpreter that this thread is ending. */
+static _Thread_local int64_t ending;
+
+static int64_t
+interpreter_id(void)
+{
+    return PyInterpreterState_GetID(PyInterpreterState_Get());
+}
+
+PyThreadState *
+threads_detach(void)
+{
+    return qc_unlikely(ending != 0) && ending == interpreter_id() + 1 ? NULL : PyEval_SaveThread();
+}
+
+void
+threads_attach(PyThreadState *detached)
+{
+    if (detached != NULL)
+        PyEval_RestoreThread(detached);
+}
+
+void
+threads_stay_attached(void)
+{
+    ending = interpreter_id() + 1;
+}
+
+/* ---- an interpreter's state ---- */
+
 int
 threads_init_state(qc_state *state)
 {
+    ending = 0; /* a process that starts Python again has the main one's id again */
     state->queue = retire_queue_new(&qsbr_process);
     state->heap = heap_new(&qsbr_process);
     if (state->queue == NULL || state->heap == NULL) {
@@ -140,9 +173,9 @@ qsbr_record *
 threads_register(void)
 {
     qsbr_record *rec;
-    Py_BEGIN_ALLOW_THREADS
+    PyThreadState *detached = threads_detach(); /* Q8 */
     rec = qsbr_register_process();
-    Py_END_ALLOW_THREADS
+    threads_attach(detached);
     if (rec == NULL)
         PyErr_NoMemory();
     return rec;
@@ -158,10 +191,10 @@ threads_local_slow(qc_state *state)
     retire_queue *queue = state->queue;
     /* Q7: this thread may never attach again, and the interpreter end meanwhile. */
     retire_queue_ref(queue);
-    Py_BEGIN_ALLOW_THREADS
+    PyThreadState *detached = threads_detach(); /* Q8 */
     local = retire_local_get(queue, rec);
     retire_queue_unref(queue);
-    Py_END_ALLOW_THREADS
+    threads_attach(detached);
     if (local == NULL) {
         PyErr_NoMemory();
         return NULL;

@@ -58,6 +58,17 @@ int threads_init_state(qc_state *state);
 /* At the module's end: runs what is left; nothing of the queue is used later. */
 void threads_fini_state(qc_state *state);
 
+/* Q8: around what waits for the registry's or a queue's lock.
+ *
+ * From threads_stay_attached on, at the end of an interpreter, the thread that ends it
+ * stays attached instead.  (When 3.11 ends the main interpreter it ends the others that
+ * are left, and a thread that has detached from one of those is itself ended when it
+ * comes back: the process's status is 0 then, whatever it was.)  Nobody is held up: who
+ * has one of these locks waits for nothing. */
+PyThreadState *threads_detach(void);
+void threads_attach(PyThreadState *detached);
+void threads_stay_attached(void);
+
 /* This thread's record, made now.  NULL with MemoryError. May detach. */
 QC_NOINLINE qsbr_record *threads_register(void);
 /* This thread's local in the state's queue.  NULL with MemoryError.  May detach:
