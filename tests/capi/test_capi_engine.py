@@ -252,6 +252,19 @@ def test_T5_nothing_runs_while_a_reader_may_see_it(p):
     assert len(run) == BATCH
 
 
+def test_T5_a_safe_point_in_a_section_runs_nothing(p):
+    """Not even what could be freed: it may run Python code (Q2)."""
+    run = []
+    fill(p, run)
+    assert p.poll(p.advance())
+    p.enter()
+    p.safe_point()
+    assert run == []
+    p.exit()
+    p.safe_point()
+    assert len(run) == BATCH
+
+
 def test_T5_processing_is_not_reentrant(p):
     """What an item runs may use the queue and come to its safe points."""
     run = []
@@ -335,6 +348,25 @@ def test_T8_a_queue_under_a_reader_is_left_behind(probe):
         assert len(run) == 1
     p.release()
     assert len(run) == 2
+
+
+def test_Q5_a_thread_that_ends_with_room_leaves_its_items(p):
+    """The next thread with its record takes over what it had retired, and reserves anew."""
+    run = []
+
+    def begin():
+        p.reserve(3)
+        p.retire(lambda: run.append("begun"), 8)
+
+    def go_on():
+        p.retire_one(lambda: run.append("gone on"), 8)
+
+    for work in (begin, go_on, begin, go_on):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(TIMEOUT)
+    p.collect()
+    assert sorted(run) == ["begun", "begun", "gone on", "gone on"]
 
 
 # Mistakes that are told
@@ -584,7 +616,7 @@ def test_Q11_a_queue_of_another_interpreter_is_refused(built):
     """An object that was smuggled into another interpreter: what it retired would be run there."""
     if sys.version_info >= (3, 13):
         pytest.skip("interpreters that share a GIL, and objects, are made otherwise there")
-    run_script(
+    printed = run_script(
         """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -609,9 +641,37 @@ other = _xxsubinterpreters.create(**({"isolated": False} if sys.version_info >= 
 _xxsubinterpreters.run_string(other, code)
 _xxsubinterpreters.destroy(other)
 assert p.collect() == 1
+print("refused")
 """,
         built,
     )
+    assert printed == "refused"
+
+
+LEFT_OVER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+other = interpreters.create()
+error = interpreters.run_string(other, '''
+import sys
+sys.path[:] = %r
+import probe, qsbrcontainers
+p, d = probe.Probe(), qsbrcontainers.ConcurrentDict(a=1)
+p.retire_one(int, 8)  # nothing that detaches: that would be 3.11's own trouble
+''' % (sys.path,))
+assert error is None
+raise SystemExit(3)
+"""
+
+
+def test_Q11_an_interpreter_that_is_left_over_when_the_main_one_ends(built):
+    """It ends with it, in the same thread, which goes on to the end of the process."""
+    with pytest.raises(AssertionError, match="status 3"):
+        run_script(LEFT_OVER, built)
 
 
 def test_a_module_that_is_imported_again(built):
