@@ -88,6 +88,7 @@ class Stopper:
     def work(self, prepare, change):
         try:
             self.container = prepare()
+            self.iterator = iter(self.container)
             self.thread = threading.get_ident()
             self.hook.value = ctypes.cast(self.callback, ctypes.c_void_p).value
             change(self.container)
@@ -118,6 +119,10 @@ def five(n=5):
 
 def without(pairs, key):
     return [pair for pair in pairs if pair[0] != key]
+
+
+def step(d):
+    next(stopper.iterator)  # which the thread that forks uses as well
 
 
 def update(d):
@@ -157,6 +162,7 @@ DICT_CHANGES = {
     "snapshot": (five(), lambda d: d.snapshot(), [five()]),
     "copy": (five(), lambda d: d.copy(), [five()]),
     "iterate": (five(), lambda d: list(d.items()), [five()]),
+    "step": (five(), step, [five()]),
 }
 
 LIST_CHANGES = {
@@ -170,6 +176,7 @@ LIST_CHANGES = {
     "snapshot": ([1, 2, 3], lambda v: v.snapshot(), [[1, 2, 3]]),
     "in": ([1, 2, 3], lambda v: 7 in v, [[1, 2, 3]]),
     "iterate": ([1, 2, 3], list, [[1, 2, 3]]),
+    "step": ([1, 2, 3], step, [[1, 2, 3]]),
     "again": ([1, 2, 3], lambda v: v.__init__([Value(4)]), [[4]]),
 }
 
@@ -235,6 +242,13 @@ class Dicts:
         return list(known.items())
 
     @staticmethod
+    def check_iterator(iterator, before, now, taken):
+        """Begun before the change; the thread that is gone may have taken the first."""
+        keys = list(iterator)
+        there = [key for key, _ in before if key in dict(now)]
+        assert keys == there or (taken and keys == there[1:]), (keys, there)
+
+    @staticmethod
     def go_on(d, pairs):
         known = dict(pairs)
         for i in range(40):
@@ -287,6 +301,11 @@ class Lists:
         return known
 
     @staticmethod
+    def check_iterator(iterator, before, now, taken):
+        found = [plain(x) for x in iterator]
+        assert found == now or (taken and found == now[1:]), (found, now)
+
+    @staticmethod
     def go_on(v, values):
         known = list(values)
         for i in range(40):
@@ -330,7 +349,9 @@ def child(stopper, kind, states, at, drop):
     del stopper.container
     now = next((s for s in states if kind.reads_as(container, s)), None)
     assert now is not None, f"half done: {container!r}"
+    iterator, stopper.iterator = stopper.iterator, None
     if not drop:
+        kind.check_iterator(iterator, states[0], now, stopper.name == "step")
         if at % 9 == 8:
             in_threads(kind, container, now)
         now = kind.first(container, now, at % 9)
@@ -344,6 +365,7 @@ def child(stopper, kind, states, at, drop):
         kind.check(container, type(now)())
         collect()
         assert Value.alive <= 12, Value.alive  # what the other thread has in hand
+    del iterator
     if not FREE_THREADED:
         drop_references(container)
     del container
@@ -384,6 +406,7 @@ def main(kind, name, shared):
     before, change, after = kind.changes[name]
     states = [before, *after]
     make = kind.make_plain if "incr" in name else kind.make
+    global stopper
     stopper, places = Stopper(), []
     stopper.name = name
 
@@ -403,7 +426,7 @@ def main(kind, name, shared):
                 fork(stopper, kind, states, at, drop)
         stopper.go_on()
         kind.check(stopper.container, after[-1])  # in the parent nothing has happened
-        del stopper.container
+        del stopper.container, stopper.iterator
         stopper.there, stopper.go = threading.Lock(), threading.Lock()
         gc.collect()
         collect()
