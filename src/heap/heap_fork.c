@@ -1,6 +1,18 @@
 /* What a fork leaves of a heap (Q10), and the locks that ask for it. */
 #include "heap/page.h"
 
+/* Nobody else is in a page whose thread is gone, or that is the common local's:
+ * whoever comes to have it asks for its lock first. */
+static void
+recount(heap_page *p)
+{
+    uint32_t n = 0;
+    for (heap_block *b = qc_load_relaxed(&p->free); b != NULL; b = b->link)
+        n++;
+    qc_store_relaxed(&p->n_free, n);
+    p->lossy = true;
+}
+
 /* The states are right, whatever was being done to the lists: they are made anew
  * from them.  One thread at a time, and nobody else has a lock meanwhile. */
 static void
@@ -20,7 +32,8 @@ mend_page(heap *h, heap_page *p)
         if (state_live(s) == 0)
             after |= STATE_UNTAGGED;
     } while (!qc_cas_acq_rel(&p->state, &s, after));
-    p->lossy = true;
+    if (l->rec == NULL || heap_local_is_left(l))
+        recount(p);
     qc_store_release(&p->local, l);
     page_list_push(&l->listed[p->class], IN_CLASS, p, false);
     if (after & STATE_UNTAGGED)

@@ -173,6 +173,77 @@ test_H2_H4_H5_at_every_place(void)
 }
 #endif
 
+#if defined(QC_DEBUG) && !HARNESS_SANITIZED /* on libc, which may be called after a fork */
+/* Q10: children of forks in the middle of all that.  What the threads that are gone
+ * had in hand may be lost, a page a thread at most; all else works. */
+enum { TORTURERS = 4 };
+
+static void *
+child_thread(void *arg)
+{
+    uint64_t *random = arg;
+    qsbr_record *rec = qsbr_register(domain);
+    CHECK(rec != NULL);
+    for (int i = 0; i < 300; i++) {
+        look(rec, random);
+        replace(random);
+    }
+    return NULL;
+}
+
+static void
+child_of_torture(void *arg)
+{
+    uint64_t random = *(uint64_t *)arg;
+    qc_yield_hook = NULL;
+    child_thread(&random);
+    thread_join(thread_start(child_thread, &random));
+    for (int i = 0; i < SLOTS; i++) {
+        item *x = qc_exchange_acq_rel(&slots[i], NULL);
+        if (x != NULL) {
+            check_item(x);
+            heap_free(h, x, x->size);
+        }
+    }
+    heap_collect(h, true);
+    CHECK_EQ(figures().pages_waiting, 0);
+    heap_delete(h); /* and is kept by what was lost */
+}
+
+static void
+lives_or_forks(void *arg, unsigned i)
+{
+    if (i != 0) {
+        lives(arg, i);
+        return;
+    }
+    uint64_t random = now_ns() | 1;
+    CHECK(qsbr_register(domain) != NULL);
+    while (!time_is_over()) {
+        chance(&random);
+        in_child(child_of_torture, &random);
+        sleep_ms((unsigned)(chance(&random) % 5));
+    }
+}
+
+static void
+test_Q10_forks_at_any_moment(void)
+{
+    place_begin();
+    heap_page_limit = HEAP_PAGE_LIMIT;
+    page_blocks = 24;
+    qc_yield_at_random(100); /* so that there is something to fork in */
+    run_threads_for(1500, 1 + TORTURERS, lives_or_forks, NULL);
+    qc_yield_at_random(0);
+    for (int i = 0; i < SLOTS; i++) {
+        item *x = qc_exchange_acq_rel(&slots[i], NULL);
+        if (x != NULL)
+            heap_free(h, x, x->size);
+    }
+    place_end();
+}
+#endif
+
 int
 main(void)
 {
@@ -180,6 +251,9 @@ main(void)
     RUN(test_H2_H4_H5_threads_that_come_and_go);
 #ifdef QC_DEBUG
     RUN(test_H2_H4_H5_at_every_place);
+#endif
+#if defined(QC_DEBUG) && !HARNESS_SANITIZED
+    RUN(test_Q10_forks_at_any_moment);
 #endif
     return 0;
 }
