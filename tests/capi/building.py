@@ -1,6 +1,8 @@
 """Compiles the extensions in tests/capi/extensions against the installed package's header.
 
-QC_CAPI_CFLAGS is added to the compiler's arguments (sanitizers, by hand).
+QC_CAPI_CFLAGS is added to the compiler's arguments (sanitizers, by hand). Debug builds have tiny
+limits, which test_capi_engine.py counts against: give them QSBRCONTAINERS_BATCH_BLOCKS=127 and
+QSBRCONTAINERS_BATCH_BYTES=1048576 there.
 """
 
 import importlib.machinery
