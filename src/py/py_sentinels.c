@@ -22,11 +22,21 @@ sentinel_reduce(PyObject *self, PyObject *ignored)
     return PyUnicode_FromString(((sentinel_object *)self)->name);
 }
 
+/* The collector has to see that it holds its type, and with it the module, which holds
+ * it: else the module and all it has would outlive their interpreter (Q11). */
+static int
+sentinel_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
 static void
 sentinel_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    type->tp_free(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 
@@ -38,6 +48,7 @@ static PyMethodDef sentinel_methods[] = {
 static PyType_Slot sentinel_slots[] = {
     {Py_tp_repr, sentinel_repr},
     {Py_tp_dealloc, sentinel_dealloc},
+    {Py_tp_traverse, sentinel_traverse},
     {Py_tp_methods, sentinel_methods},
     {0, NULL},
 };
@@ -45,17 +56,18 @@ static PyType_Slot sentinel_slots[] = {
 static PyType_Spec sentinel_spec = {
     .name = "qsbrcontainers.Sentinel",
     .basicsize = sizeof(sentinel_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = sentinel_slots,
 };
 
 static PyObject *
 sentinel_new(PyObject *module, PyTypeObject *type, const char *name)
 {
-    sentinel_object *s = PyObject_New(sentinel_object, type);
+    sentinel_object *s = PyObject_GC_New(sentinel_object, type);
     if (s == NULL)
         return NULL;
     s->name = name;
+    PyObject_GC_Track(s);
     if (PyModule_AddObjectRef(module, name, (PyObject *)s) == 0)
         return (PyObject *)s;
     Py_DECREF(s);

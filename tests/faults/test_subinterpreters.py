@@ -252,6 +252,32 @@ def test_Q11_ended_interpreters_leave_no_memory_of_ours(kind):
     assert large - small < 25_000_000, (small, large)
 
 
+# The types hold the module and the module holds them: only the collector frees both, and with them
+# the interpreter's queue and heap. What hangs on a type says so.
+LAST = """
+GOES = '''
+import os
+from qsbrcontainers import ConcurrentDict, ConcurrentList
+class Says:
+    def __del__(self, write=os.write):
+        write(1, b"gone ")
+ConcurrentDict.says = Says()
+d, values = ConcurrentDict(a=1), ConcurrentList([1])
+d["values"], d["self"] = values, d
+'''
+for _ in range(3):
+    interpreter = make()
+    run(interpreter, GOES)
+    interpreters.destroy(interpreter)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_Q11_an_interpreter_takes_our_types_and_module_with_it(kind):
+    """Caught: objects in the module that the collector cannot look into."""
+    assert run_script(frame(kind) + LAST).split() == ["gone"] * 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_Q11_interpreters_that_are_left_at_exit(kind):
     """The process ends with interpreters that have pending frees and iterators."""
