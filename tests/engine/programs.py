@@ -44,6 +44,8 @@ FLAVOURS = {
     # Without QC_DEBUG: what the assertions read would not be there.
     "tsan": ["-O1", "-g", "-fsanitize=thread", *LIBC],
 }
+# For test_valgrind.py: optimized, and every block is libc's.
+ON_VALGRIND = {"valgrind": ["-O2", "-g", *LIBC]}
 INJECTED = {"debug", "asan"}
 RUNTIME = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=1",
@@ -138,7 +140,7 @@ class Builder:
         if self.whole is not None:
             compiler, prefix = self.whole.prepare(flavour)
             return compiler + self.breaks, prefix
-        flags = FLAVOURS[flavour] + self.breaks
+        flags = {**FLAVOURS, **ON_VALGRIND}[flavour] + self.breaks
         if "-fsanitize" not in " ".join(flags):
             return self.compilers(flavour)[0] + flags, []
         probe = self.folder / f"probe_{flavour}.c"
