@@ -4,7 +4,6 @@ registration with the ABCs, the views' set algebra; attached to the C types at i
 One moment of the dict (`snapshot`) is taken wherever several entries are looked at.
 """
 
-import copyreg
 from collections.abc import ItemsView, KeysView, MutableMapping, Set, ValuesView
 
 from qsbrcontainers import _native
@@ -25,7 +24,7 @@ def fromkeys(cls, iterable, value=None, /):
 def _or(self, other, /):
     if not isinstance(other, dict | ConcurrentDict):
         return NotImplemented
-    new = self.copy()
+    new = ConcurrentDict(self)  # of a subclass too, as with dict
     new.update(other)
     return new
 
@@ -41,7 +40,7 @@ def _ror(self, other, /):
 
 def _ior(self, other, /):
     """Assign the pairs of a mapping or of an iterable of pairs, as update does."""
-    self.update(other)
+    ConcurrentDict.update(self, other)
     return self
 
 
@@ -50,10 +49,12 @@ def _reversed_keys(self):
     return reversed(list(self.snapshot()))
 
 
-def _reduce(self):
+def _reduce_ex(self, protocol, /):
     """Entries go as dict items, so that a dict may contain itself; those of one moment."""
-    pairs = iter(self.snapshot().items())
-    return copyreg.__newobj__, (type(self),), self.__getstate__(), None, pairs
+    reduced = object.__reduce_ex__(self, max(protocol, 2))
+    if type(self).__reduce__ is not object.__reduce__:
+        return reduced  # a subclass's own
+    return (*reduced[:4], iter(ConcurrentDict.snapshot(self).items()))
 
 
 def _getstate(self):
@@ -75,7 +76,7 @@ for _name, _function in {
     "__ror__": _ror,
     "__ior__": _ior,
     "__reversed__": _reversed_keys,
-    "__reduce__": _reduce,
+    "__reduce_ex__": _reduce_ex,
     "__getstate__": _getstate,
 }.items():
     _function.__name__ = _name

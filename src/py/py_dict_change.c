@@ -206,7 +206,8 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     probe_ctx p;
     retire_local *local;
-    if (!state_may_store(d->state, value) || !begin_change(&p, d, key, &local))
+    if (!state_may_store(d->state, value) || !state_may_store(d->state, key) ||
+        !begin_change(&p, d, key, &local))
         return -1;
     qc_word word = refs_new_word(value);
     if (looks_shared(d)) {
@@ -229,12 +230,14 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 dict_result
 dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyObject **current)
 {
+    if (!state_may_store(d->state, value)) /* whether or not the key is there */
+        return DICT_FAILED;
     dict_result r = dict_lookup(d, key, hash, current);
     if (r != DICT_ABSENT)
         return r;
     probe_ctx p;
     retire_local *local;
-    if (!state_may_store(d->state, value) || !begin_change(&p, d, key, &local))
+    if (!state_may_store(d->state, key) || !begin_change(&p, d, key, &local))
         return DICT_FAILED;
     qc_word found, word = refs_new_word(value);
     p.locked = true;

@@ -317,11 +317,15 @@ dict_get_many(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwn
         return NULL;
     Py_ssize_t size = PyTuple_GET_SIZE(keys);
     PyObject *list = PyList_New(size);
+    if (list != NULL)
+        PyObject_GC_UnTrack(list); /* an __eq__ that asks the collector must not see its holes */
     for (Py_ssize_t at = 0; list != NULL && at < size; at += MANY) {
         Py_ssize_t some = size - at < MANY ? size - at : MANY;
         if (get_some(dict_of(self), &PyTuple_GET_ITEM(keys, at), some, a[1], list, at) < 0)
             Py_CLEAR(list);
     }
     Py_DECREF(keys);
+    if (list != NULL)
+        PyObject_GC_Track(list);
     return list;
 }

@@ -1,6 +1,6 @@
 /* MISSING and DELETE: arguments and results of the compound operations, and never
- * values.  Two objects of one type, an interpreter's own; pickle and copy know them
- * by their names. */
+ * stored, neither as values nor as keys.  Two objects of one type, an interpreter's
+ * own; pickle and copy know them by their names. */
 #include "py/state.h"
 
 typedef struct {
