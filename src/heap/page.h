@@ -67,8 +67,14 @@
  *      heap_free by another thread is a retirement: it is rare, and one list is
  *      simpler than two.
  *
- * Locks: the heap's, then a local's; both are leaves for everybody else, and no
- * poll, advance excepted, is made under a local's.
+ * Locks: the heap's, then a local's.  Both are leaves for everybody else, held for a
+ * few hundred nanoseconds, and nobody polls or calls mimalloc under them.
+ *
+ * What it costs: an allocation or a free by the owner is one CAS on a line of its own
+ * and a few plain stores.  Measured, the pair takes 11 ns where mimalloc's takes 5, and
+ * 12 before there were pages, when blocks and bytes were counted in the heap: that CAS
+ * is what makes an owner that sleeps hold nothing up, and a table's initialization is
+ * many times as long.
  *
  * Fork (Q10).  All lists follow from the states, so in the child they are made anew
  * (heap_mend), whatever the threads that are gone were doing to them.  The owner's
