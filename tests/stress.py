@@ -1,5 +1,5 @@
-"""`make stress`: the larger models; then tests/races in a loop, with every free-threaded
-interpreter and the default one.
+"""`make stress`: the larger models; then tests/races, and the ends of interpreters in the middle
+of everything (Q7), in a loop, with every free-threaded interpreter and the default one.
 
     python tests/stress.py MINUTES [PYTEST_ARGUMENT...]
 
@@ -17,6 +17,8 @@ import time
 
 import interpreters
 import venvs
+
+TESTS = ["tests/races", "tests/faults/test_finalization.py"]
 
 
 def main(minutes: float, arguments: list[str]) -> int:
@@ -47,7 +49,7 @@ def main(minutes: float, arguments: list[str]) -> int:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHON_GIL"} | barrier
         left = (end - time.monotonic()) / 60
         print(f"round {number}, {name}{', fences' * len(barrier)}: {left:.1f} min left", flush=True)
-        command = [str(python), "-m", "pytest", "-q", "-x", "tests/races", *arguments]
+        command = [str(python), "-m", "pytest", "-q", "-x", *TESTS, *arguments]
         status = subprocess.run(command, cwd=venvs.ROOT, env=environment).returncode
         if status != 0:
             print(f"Round {number} failed with {name}: exit status {status}.")
