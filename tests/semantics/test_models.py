@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 from support import DictSubclass, ListSubclass, SameHash, Text, in_other_thread, touch
 
-from qsbrcontainers import ConcurrentDict, ConcurrentList
+from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList
 
 SETTINGS = settings(
     max_examples=50,
@@ -101,6 +101,11 @@ def same(got, expected):
     return got is expected or got == expected
 
 
+def equals(value, expected):
+    """As containers compare: what is identical is equal."""
+    return value is expected or value == expected
+
+
 class DictMachine(Machine):
     model_type = dict
     our_type = ConcurrentDict
@@ -151,6 +156,69 @@ class DictMachine(Machine):
     def get_or_create(self, key, value):
         expected = self.model.setdefault(key, value)
         assert same(self.ours.get_or_create(key, lambda: value), expected)
+
+    @rule(key=KEYS, value=VALUES)
+    def add(self, key, value):
+        absent = key not in self.model
+        self.model.setdefault(key, value)
+        assert self.ours.add(key, value) is absent
+
+    @rule(key=KEYS, value=VALUES, default=VALUES)
+    def swap(self, key, value, default):
+        expected = self.model.get(key, default)
+        self.model[key] = value
+        assert same(self.ours.swap(key, value, default), expected)
+
+    @rule(key=KEYS, expected=VALUES, value=VALUES, current=st.booleans())
+    def compare_and_set(self, key, expected, value, current):
+        if current:
+            expected = self.model.get(key, MISSING)
+        equal = equals(self.model.get(key, MISSING), expected)
+        if equal:
+            self.model[key] = value
+        assert self.ours.compare_and_set(key, expected, value) is equal
+
+    @rule(key=KEYS, expected=VALUES, current=st.booleans())
+    def compare_and_delete(self, key, expected, current):
+        if current:
+            expected = self.model.get(key, MISSING)
+        equal = equals(self.model.get(key, MISSING), expected)
+        if equal:
+            self.model.pop(key, None)
+        assert self.ours.compare_and_delete(key, expected) is equal
+
+    @rule(key=KEYS, value=st.one_of(VALUES, st.just(DELETE)), default=st.one_of(st.none(), VALUES))
+    def compute(self, key, value, default):
+        given = []
+        defaults = () if default is None else (default,)
+        expected = self.model.get(key, *(defaults or (MISSING,)))
+        result = self.ours.compute(key, lambda old: given.append(old) or value, *defaults)
+        assert len(given) == 1 and same(given[0], expected)
+        if value is DELETE:
+            self.model.pop(key, None)
+            assert result is MISSING
+        else:
+            self.model[key] = value
+            assert result is value
+
+    @rule(key=KEYS)
+    def discard(self, key):
+        assert self.ours.discard(key) is (key in self.model)
+        self.model.pop(key, None)
+
+    @rule(keys=st.lists(KEYS, max_size=5))
+    def discard_if(self, keys):
+        seen = []
+        gone = [key for key in self.model if key in keys]
+        removed = self.ours.discard_if(lambda k, v: seen.append((k, v)) or k in keys)
+        assert removed == len(gone) and same(seen, list(self.model.items()))
+        for key in gone:
+            del self.model[key]
+
+    @rule(keys=st.lists(KEYS, max_size=5), default=VALUES)
+    def get_many(self, keys, default):
+        expected = [self.model.get(key, default) for key in keys]
+        assert same(self.ours.get_many(keys, default), expected)
 
     @rule(size=st.integers(1, 200))
     def grow_and_shrink(self, size):
