@@ -190,12 +190,14 @@ test_Q10_children_of_children(void)
 /* ---- at any moment ---- */
 
 static _Atomic bool over;
+static _Atomic unsigned counting;
 static uint64_t first, second; /* (held) equal when nothing is half done */
 
 static void *
 keep_counting(void *arg)
 {
     (void)arg;
+    qc_add_relaxed(&counting, 1u);
     while (!qc_load_relaxed(&over)) {
         CHECK_EQ(qc_lock_acquire(&held), QC_LOCK_TAKEN);
         *(volatile uint64_t *)&first = second + 1;
@@ -226,6 +228,9 @@ test_Q10_a_lock_that_is_no_orphan_protects_nothing_half_done(void)
     qc_store_relaxed(&over, false);
     for (int i = 0; i < 3; i++)
         threads[i] = thread_start(keep_counting, NULL);
+    /* While a thread starts it may hold locks of AddressSanitizer's, for good in a child. */
+    while (qc_load_relaxed(&counting) != 3)
+        sleep_ms(0);
     for (uint64_t n = scaled(200); n > 0; n--)
         in_child(child_counts_on, &orphans);
     qc_store_relaxed(&over, true);
