@@ -21,11 +21,11 @@ try:
         share,
         stats,
     )
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
         "qsbrcontainers is without its extension module. These are the sources of a checkout? "
         "Install them with `pip install .`, and run Python elsewhere or with -P."
-    ) from error
+    ) from _error
 
 # Attach what C leaves to Python.
 from qsbrcontainers import _dict, _list  # noqa: F401  isort: skip

@@ -4,16 +4,20 @@ registration with the ABCs, the views' set algebra; attached to the C types at i
 One moment of the dict (`snapshot`) is taken wherever several entries are looked at.
 """
 
-from collections.abc import ItemsView, KeysView, MutableMapping, Set, ValuesView
+from collections.abc import ItemsView, Iterable, KeysView, MutableMapping, Set, ValuesView
+from typing import Any
 
 from qsbrcontainers import _native
 
 ConcurrentDict = _native.ConcurrentDict
 
+# The types that a caller sees are in _native.pyi.
+_Ours = ConcurrentDict[Any, Any]
+
 # ---- the dict ----
 
 
-def fromkeys(cls, iterable, value=None, /):
+def fromkeys(cls: Any, iterable: Iterable[Any], value: Any = None, /) -> Any:
     """Create a new dict with keys from iterable and values set to value."""
     new = cls()
     for key in iterable:
@@ -21,7 +25,7 @@ def fromkeys(cls, iterable, value=None, /):
     return new
 
 
-def _or(self, other, /):
+def _or(self: _Ours, other: Any, /) -> Any:
     if not isinstance(other, dict | ConcurrentDict):
         return NotImplemented
     new = ConcurrentDict(self)  # of a subclass too, as with dict
@@ -29,7 +33,7 @@ def _or(self, other, /):
     return new
 
 
-def _ror(self, other, /):
+def _ror(self: _Ours, other: Any, /) -> Any:
     """dict | ConcurrentDict: the left operand's pairs first, as with two dicts."""
     if not isinstance(other, dict):
         return NotImplemented
@@ -38,18 +42,18 @@ def _ror(self, other, /):
     return new
 
 
-def _ior(self, other, /):
+def _ior(self: _Ours, other: Any, /) -> _Ours:
     """Assign the pairs of a mapping or of an iterable of pairs, as update does."""
     ConcurrentDict.update(self, other)
     return self
 
 
-def _reversed_keys(self):
+def _reversed_keys(self: _Ours) -> Any:
     """Iterate over the keys of one moment, the last one first."""
     return reversed(list(self.snapshot()))
 
 
-def _reduce_ex(self, protocol, /):
+def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
     """Entries go as dict items, so that a dict may contain itself; those of one moment."""
     reduced = object.__reduce_ex__(self, max(protocol, 2))
     if type(self).__reduce__ is not object.__reduce__:
@@ -57,7 +61,7 @@ def _reduce_ex(self, protocol, /):
     return (*reduced[:4], iter(ConcurrentDict.snapshot(self).items()))
 
 
-def _getstate(self):
+def _getstate(self: _Ours) -> Any:
     """The instance's own attributes, which a subclass may have; None where there are none."""
     attributes = getattr(self, "__dict__", None) or None
     slots = {}
@@ -83,7 +87,8 @@ for _name, _function in {
     _function.__qualname__ = f"ConcurrentDict.{_name}"
     setattr(ConcurrentDict, _name, _function)
 fromkeys.__qualname__ = "ConcurrentDict.fromkeys"
-ConcurrentDict.fromkeys = classmethod(fromkeys)
+_type: Any = ConcurrentDict
+_type.fromkeys = classmethod(fromkeys)
 
 # ---- the views ----
 
@@ -93,18 +98,19 @@ _SET_METHODS = (
 ).split()
 
 
-def _from_iterable(cls, iterable):
+def _from_iterable(cls: type, iterable: Iterable[Any]) -> set[Any]:
     """The result of the views' operators is a plain set, as dict's is."""
     return set(iterable)
 
 
+_view: Any
 for _view in (_native.DictKeys, _native.DictItems):
     _view._from_iterable = classmethod(_from_iterable)
     for _name in _SET_METHODS:
         setattr(_view, _name, getattr(Set, _name))
 
 
-def _reversed_view(self):
+def _reversed_view(self: Iterable[Any]) -> Any:
     """Iterate over what the view yields now, from its end."""
     return reversed(list(self))
 
