@@ -100,6 +100,37 @@ def test_interrupt_of_a_wait_for_a_factory():
     )
 
 
+def test_K10_an_interrupted_waiter_leaves_the_others_to_wait():
+    """Ctrl-C takes one waiter of several away: the creator and the others finish as if it had not
+    been there, and it can ask again."""
+    out = run_script(
+        "import os, signal, threading, time\n"
+        "from qsbrcontainers import ConcurrentDict\n"
+        "d, inside, leave = ConcurrentDict(), threading.Event(), threading.Event()\n"
+        "made, results = [], []\n"
+        "def slow():\n"
+        "    made.append(1); inside.set(); leave.wait(); return ['made']\n"
+        "def ask():\n"
+        "    results.append(d.get_or_create('key', slow))\n"
+        "threads = [threading.Thread(target=ask) for _ in range(5)]\n"
+        "[t.start() for t in threads]\n"
+        "inside.wait()\n"
+        "for _ in range(3):\n"
+        "    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "    try:\n"
+        "        d.get_or_create('key', list)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted')\n"
+        "assert not results and 'key' not in d\n"
+        "leave.set()\n"
+        "value = d.get_or_create('key', list)\n"
+        "[t.join() for t in threads]\n"
+        "assert made == [1] and len(results) == 5 and value == ['made'], (made, results, value)\n"
+        "assert all(r is value for r in results) and d['key'] is value\n"
+    )
+    assert out.split() == ["interrupted"] * 3
+
+
 def test_interrupt_inside_a_factory_wakes_the_waiters():
     """The factory of the main thread is interrupted: a waiter runs its own."""
     out = run_script(

@@ -1,5 +1,9 @@
 """K2, K4, K10: operations that depend on the value that is there are exact, with many threads and
-the table changing under them."""
+the table changing under them.
+
+Caught (3.15t) by all but the stampede and the flood: a build whose assignments and deletions do not
+look whether the word is the expected one.
+"""
 
 import pytest
 from support import SameHash, rounds, run_threads, scaled
