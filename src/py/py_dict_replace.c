@@ -59,7 +59,7 @@ static replace_result
 replace_reserved(probe_ctx *p, retire_local *local, uint64_t hash, bool by_identity,
                  const qc_word *expected, qc_word word)
 {
-    keytable_pos pos;
+    keytable_pos pos = {0}; /* gcc 12 cannot see that a HIT fills it */
     keytable_result r;
     replace_result result;
     if (!retire_reserve(local, 1)) {
@@ -87,7 +87,7 @@ static replace_result
 replace_by_any(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *expected,
                qc_word word)
 {
-    keytable_pos pos;
+    keytable_pos pos = {0};
     PyObject *stored = NULL;
     replace_result result = USE_LOCK;
     qsbr_enter(p->rec);

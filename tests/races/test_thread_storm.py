@@ -104,5 +104,5 @@ def test_Q8_the_gil_is_turned_on_in_the_middle(tmp_path):
     command += [str(tmp_path / "source.c"), "-o", str(tmp_path / name)]
     subprocess.run(command, check=True)
     before = f"sys.path.append({str(tmp_path)!r})\nassert not sys._is_gil_enabled()"
-    middle = f"if lives == {20 * AT_ONCE}: import needs_the_gil  # warns"
+    middle = f"if lives == {2 * AT_ONCE}: import needs_the_gil  # warns"
     assert storm(0.3, before, middle) == "True"
