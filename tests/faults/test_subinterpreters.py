@@ -248,8 +248,8 @@ def test_Q11_ended_interpreters_leave_no_memory_of_ours(kind):
     small = int(run_script(frame(kind) + MEMORY.replace("{amount}", "10")))
     large = int(run_script(frame(kind) + MEMORY.replace("{amount}", "20_000")))
     # 15 of them held 45 MB. The objects for the numbers are the interpreter's memory, of which
-    # 3.15.0a0 itself leaves some (and five times as much with dict and list in our place).
-    assert large - small < 25_000_000, (small, large)
+    # CPython leaves some: up to 20 MB here with dict and list in our place.
+    assert large - small < 40_000_000, (small, large)
 
 
 # The types hold the module and the module holds them: only the collector frees both, and with them
