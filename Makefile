@@ -3,8 +3,8 @@
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
 # make mutants builds that are broken on purpose, each of which a checker must notice
-# make bench   reads by threads, then memory under churn: BENCH=churn, BENCH=read_scaling
-#              for one of them, with ARGS
+# make bench   reads by threads, then memory under churn; BENCH=read_scaling, churn, memory or
+#              growth is one of them, with ARGS
 # make stress  the larger models, then race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make clean   remove what the others made

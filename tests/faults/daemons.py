@@ -3,6 +3,7 @@ its own: `python daemons.py SEED ENDING`. The seed chooses what each thread does
 main thread has had enough.
 """
 
+import faulthandler
 import random
 import sys
 import sysconfig
@@ -134,6 +135,7 @@ def come_late(step, delay):
 
 
 def main(seed, ending):
+    faulthandler.dump_traceback_later(40)  # what hangs says where
     rng = random.Random(seed)
     sys.setswitchinterval(rng.choice([1e-6, 1e-4, 5e-3]))
     d = ConcurrentDict((i, [i]) for i in range(30))
