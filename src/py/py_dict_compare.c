@@ -17,6 +17,19 @@ typedef struct {
     qc_word word;
 } seen;
 
+/* The arguments, the first of which is the key.  False with an exception. */
+static bool
+begin(seen *s, PyObject *self, const char *function, const char *const *names, Py_ssize_t min,
+      Py_ssize_t max, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **a)
+{
+    s->d = dict_of(self);
+    if (!dict_parse_args(function, names, min, max, args, n, kwnames, a))
+        return false;
+    s->key = a[0];
+    s->hash = dict_hash(s->key);
+    return s->hash != -1;
+}
+
 /* 0, or -1 with an exception. */
 static int
 look(seen *s)
@@ -67,12 +80,10 @@ add(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "value"};
     PyObject *a[2] = {NULL}, *current;
-    if (!dict_parse_args("add", names, 2, 2, args, n, kwnames, a))
+    seen s;
+    if (!begin(&s, self, "add", names, 2, 2, args, n, kwnames, a))
         return NULL;
-    Py_hash_t hash = dict_hash(a[0]);
-    if (hash == -1)
-        return NULL;
-    dict_result r = dict_insert(dict_of(self), a[0], hash, a[1], &current);
+    dict_result r = dict_insert(s.d, s.key, s.hash, a[1], &current);
     if (r == DICT_FOUND)
         Py_DECREF(current);
     return r == DICT_FAILED ? NULL : PyBool_FromLong(r == DICT_ABSENT);
@@ -89,13 +100,9 @@ swap(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "new", "default"};
     PyObject *a[3] = {NULL, NULL, Py_None};
-    seen s = {.d = dict_of(self)};
-    if (!dict_parse_args("swap", names, 2, 3, args, n, kwnames, a) ||
+    seen s;
+    if (!begin(&s, self, "swap", names, 2, 3, args, n, kwnames, a) ||
         !state_may_store(s.d->state, a[1]))
-        return NULL;
-    s.key = a[0];
-    s.hash = dict_hash(s.key);
-    if (s.hash == -1)
         return NULL;
     for (;;) {
         if (look(&s) < 0)
@@ -212,13 +219,11 @@ compare_and_set(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *k
 {
     static const char *const names[] = {"key", "expected", "new"};
     PyObject *a[3] = {NULL};
-    seen s = {.d = dict_of(self)};
-    if (!dict_parse_args("compare_and_set", names, 3, 3, args, n, kwnames, a) ||
+    seen s;
+    if (!begin(&s, self, "compare_and_set", names, 3, 3, args, n, kwnames, a) ||
         !state_may_store(s.d->state, a[2]))
         return NULL;
-    s.key = a[0];
-    s.hash = dict_hash(s.key);
-    int done = s.hash == -1 ? -1 : compare(&s, a[1], a[2]);
+    int done = compare(&s, a[1], a[2]);
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
@@ -233,12 +238,10 @@ compare_and_delete(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
 {
     static const char *const names[] = {"key", "expected"};
     PyObject *a[2] = {NULL};
-    seen s = {.d = dict_of(self)};
-    if (!dict_parse_args("compare_and_delete", names, 2, 2, args, n, kwnames, a))
+    seen s;
+    if (!begin(&s, self, "compare_and_delete", names, 2, 2, args, n, kwnames, a))
         return NULL;
-    s.key = a[0];
-    s.hash = dict_hash(s.key);
-    int done = s.hash == -1 ? -1 : compare(&s, a[1], NULL);
+    int done = compare(&s, a[1], NULL);
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
@@ -255,14 +258,10 @@ static PyObject *
 compute(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "func", "default"};
-    seen s = {.d = dict_of(self)};
-    qc_state *state = s.d->state;
+    seen s;
+    qc_state *state = dict_of(self)->state;
     PyObject *a[3] = {NULL, NULL, state->missing};
-    if (!dict_parse_args("compute", names, 2, 3, args, n, kwnames, a))
-        return NULL;
-    s.key = a[0];
-    s.hash = dict_hash(s.key);
-    if (s.hash == -1)
+    if (!begin(&s, self, "compute", names, 2, 3, args, n, kwnames, a))
         return NULL;
     for (;;) {
         if (look(&s) < 0)
