@@ -3,7 +3,7 @@
  * All of it takes the list's lock, for as long as it takes to copy words.  Items
  * become words before, and what is taken out is dropped after: no Python code, no
  * decref and none of Python's allocators under the lock. */
-#include "py/py_list.h"
+#include "py/py_list_write.h"
 
 /* ---- what every operation that takes something out has in common ---- */
 
@@ -14,22 +14,8 @@ list_mend(list_object *l)
     sharing_resized(l->state, &l->sharing, ptrarray_bytes(ptrarray_locked(&l->array)));
 }
 
-/* From write_begin to write_end the lock is held.  One thing, at most, is taken out
- * in between, and is `gone` to readers that come later: write_may_take first,
- * before anything is changed (T2), then the change, then write_gone.  write_end
- * does away with it, at once if the list is unshared, or leaves it to the queue
- * (T1, K8). */
-typedef struct {
-    list_object *list;
-    retire_local *local;
-    retire_fn fn;
-    uint64_t arg;
-    bool shared, reserved;
-} writing;
-
-/* NULL with an exception; nothing is held then. */
-static ptrarray *
-write_begin(writing *w, list_object *l)
+ptrarray *
+list_write_begin(list_writing *w, list_object *l)
 {
     if (list_begin_write(l) == NULL)
         return NULL;
@@ -44,18 +30,16 @@ write_begin(writing *w, list_object *l)
     return ptrarray_locked(&l->array);
 }
 
-/* False: no memory. */
-static bool
-write_may_take(writing *w)
+bool
+list_write_may_take(list_writing *w)
 {
     if (w->shared)
         w->reserved = retire_reserve(w->local, 1);
     return !w->shared || w->reserved;
 }
 
-/* `bytes` of memory, or none: a reference. */
-static void
-write_gone(writing *w, retire_fn fn, uint64_t arg, size_t bytes)
+void
+list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes)
 {
     if (!w->shared) {
         w->fn = fn;
@@ -69,8 +53,8 @@ write_gone(writing *w, retire_fn fn, uint64_t arg, size_t bytes)
     }
 }
 
-static void
-write_end(writing *w)
+void
+list_write_end(list_writing *w)
 {
     list_unlock(w->list);
     if (w->reserved)
@@ -79,30 +63,27 @@ write_end(writing *w)
         w->fn(w->arg);
 }
 
-/* retire_fn: an array whose words have moved to another one. */
-static void
-free_array(uint64_t array)
+void
+list_free_array(uint64_t array)
 {
     ptrarray_free((ptrarray *)(uintptr_t)array);
 }
 
-/* retire_fn: an array and its references, as one item (K8). */
-static void
-drop_array(uint64_t array)
+void
+list_drop_array(uint64_t array)
 {
     ptrarray_drop((ptrarray *)(uintptr_t)array, 0, refs_release);
 }
 
-/* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
-static void
-write_array(writing *w, ptrarray *fresh, retire_fn fn)
+void
+list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn)
 {
     ptrarray *old = ptrarray_publish(&w->list->array, fresh);
     sharing_resized(w->list->state, &w->list->sharing, ptrarray_bytes(fresh));
     if (old == &ptrarray_none)
         return;
-    if (!w->shared || fn != free_array || !ptrarray_retire(old))
-        write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
+    if (!w->shared || fn != list_free_array || !ptrarray_retire(old))
+        list_write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
 }
 
 /* ---- all elements ---- */
@@ -141,13 +122,13 @@ list_words_from(list_object *l, PyObject *iterable)
 int
 list_replace(list_object *l, ptrarray *fresh)
 {
-    writing w;
-    ptrarray *a = write_begin(&w, l);
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
     if (a != NULL) {
-        bool may = a == &ptrarray_none || write_may_take(&w);
+        bool may = a == &ptrarray_none || list_write_may_take(&w);
         if (may)
-            write_array(&w, fresh, drop_array);
-        write_end(&w);
+            list_write_array(&w, fresh, list_drop_array);
+        list_write_end(&w);
         if (may)
             return 0;
         PyErr_NoMemory();
@@ -165,8 +146,8 @@ list_set(list_object *l, Py_ssize_t index, PyObject *value)
         PyErr_SetString(PyExc_TypeError, "ConcurrentList doesn't support item deletion");
         return -1;
     }
-    writing w;
-    ptrarray *a = write_begin(&w, l);
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
         return -1;
     size_t size = ptrarray_size(a);
@@ -175,14 +156,14 @@ list_set(list_object *l, Py_ssize_t index, PyObject *value)
     if (inside) {
         qc_word old = ptrarray_word(a, i);
         bool object = refs_word_is_object(old);
-        may = !object || write_may_take(&w);
+        may = !object || list_write_may_take(&w);
         if (may) {
             ptrarray_set(a, i, refs_new_word(value));
             if (object)
-                write_gone(&w, refs_release_item, old, 0);
+                list_write_gone(&w, refs_release_item, old, 0);
         }
     }
-    write_end(&w);
+    list_write_end(&w);
     if (!inside)
         PyErr_SetString(PyExc_IndexError, "list assignment index out of range");
     else if (!may)
@@ -204,29 +185,29 @@ add_to(ptrarray *a, ptrarray *more, qc_word word)
 static int
 list_add(list_object *l, ptrarray *more, qc_word word)
 {
-    writing w;
-    ptrarray *a = write_begin(&w, l);
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
         return -1;
     bool done = add_to(a, more, word);
     if (!done && a == &ptrarray_none && more != NULL) {
-        write_array(&w, more, free_array);
+        list_write_array(&w, more, list_free_array);
         more = NULL;
         done = true;
     }
     if (!done) {
         size_t n = more == NULL ? 1 : ptrarray_size(more);
         ptrarray *fresh = ptrarray_bigger(l->state->heap, a, n);
-        done = fresh != NULL && (a == &ptrarray_none || write_may_take(&w));
+        done = fresh != NULL && (a == &ptrarray_none || list_write_may_take(&w));
         if (done) {
             add_to(fresh, more, word);
-            write_array(&w, fresh, free_array);
+            list_write_array(&w, fresh, list_free_array);
         }
         else if (fresh != NULL) {
             ptrarray_free(fresh);
         }
     }
-    write_end(&w);
+    list_write_end(&w);
     if (!done)
         PyErr_NoMemory();
     else if (more != NULL)
@@ -285,8 +266,8 @@ const char list_pop_doc[] =
 PyObject *
 list_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    writing w;
-    ptrarray *a = write_begin(&w, list_of(self));
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, list_of(self));
     if (a == NULL)
         return NULL;
     size_t size = ptrarray_size(a);
@@ -297,18 +278,18 @@ list_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
         w.shared = false;
 #endif
         bool wait = w.shared && refs_word_is_object(ptrarray_word(a, size - 1));
-        may = !wait || write_may_take(&w);
+        may = !wait || list_write_may_take(&w);
         if (may) {
             word = ptrarray_pop(a);
             /* The list's reference is the caller's, unless a reader may be about to
              * take one from it: then the caller gets another (K8). */
             if (wait) {
                 refs_retain(word);
-                write_gone(&w, refs_release_item, word, 0);
+                list_write_gone(&w, refs_release_item, word, 0);
             }
         }
     }
-    write_end(&w);
+    list_write_end(&w);
     if (may)
         return refs_object(word);
     if (size == 0)

@@ -1,0 +1,40 @@
+/* What every operation has in common that changes a ConcurrentList under its lock. */
+#ifndef PY_LIST_WRITE_H
+#define PY_LIST_WRITE_H
+
+#include "py/py_list.h"
+
+/* From list_write_begin to list_write_end the lock is held.  One thing, at most, is
+ * taken out in between, and is `gone` to readers that come later: list_write_may_take
+ * first, before anything is changed (T2), then the change, then list_write_gone.
+ * list_write_end does away with it, at once if the list is unshared, or leaves it to
+ * the queue (T1, K8). */
+typedef struct {
+    list_object *list;
+    retire_local *local;
+    retire_fn fn;
+    uint64_t arg;
+    bool shared, reserved;
+} list_writing;
+
+/* The list's array; NULL with an exception, and nothing is held then. */
+ptrarray *list_write_begin(list_writing *w, list_object *l);
+
+/* False: no memory. */
+bool list_write_may_take(list_writing *w);
+
+/* `bytes` of memory, or none: a reference. */
+void list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes);
+
+void list_write_end(list_writing *w);
+
+/* retire_fn: an array whose words have moved to another one. */
+void list_free_array(uint64_t array);
+
+/* retire_fn: an array and its references, as one item (K8). */
+void list_drop_array(uint64_t array);
+
+/* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
+void list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn);
+
+#endif
