@@ -7,7 +7,7 @@ One moment of the dict (`snapshot`) is taken wherever several entries are looked
 from collections.abc import ItemsView, Iterable, KeysView, MutableMapping, Set, ValuesView
 from typing import Any
 
-from qsbrcontainers import _native
+from qsbrcontainers import _native, _pickling
 
 ConcurrentDict = _native.ConcurrentDict
 
@@ -53,26 +53,13 @@ def _reversed_keys(self: _Ours) -> Any:
     return reversed(list(self.snapshot()))
 
 
+def _contents(self: _Ours) -> tuple[None, Any]:
+    return None, iter(ConcurrentDict.snapshot(self).items())
+
+
 def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
-    """Entries go as dict items, so that a dict may contain itself; those of one moment."""
-    reduced = object.__reduce_ex__(self, max(protocol, 2))
-    if type(self).__reduce__ is not object.__reduce__:
-        return reduced  # a subclass's own
-    return (*reduced[:4], iter(ConcurrentDict.snapshot(self).items()))
-
-
-def _getstate(self: _Ours) -> Any:
-    """The instance's own attributes, which a subclass may have; None where there are none."""
-    attributes = getattr(self, "__dict__", None) or None
-    slots = {}
-    for cls in type(self).__mro__:
-        names = cls.__dict__.get("__slots__", ())
-        for name in [names] if isinstance(names, str) else names:
-            if name.startswith("__") and not name.endswith("__"):
-                name = f"_{cls.__name__.lstrip('_')}{name}"
-            if name not in ("__dict__", "__weakref__") and hasattr(self, name):
-                slots[name] = getattr(self, name)
-    return (attributes, slots) if slots else attributes
+    """Entries go as dict items; those of one moment."""
+    return _pickling.reduce_ex(self, protocol, _contents)
 
 
 for _name, _function in {
@@ -81,13 +68,13 @@ for _name, _function in {
     "__ior__": _ior,
     "__reversed__": _reversed_keys,
     "__reduce_ex__": _reduce_ex,
-    "__getstate__": _getstate,
 }.items():
     _function.__name__ = _name
     _function.__qualname__ = f"ConcurrentDict.{_name}"
     setattr(ConcurrentDict, _name, _function)
 fromkeys.__qualname__ = "ConcurrentDict.fromkeys"
 _type: Any = ConcurrentDict
+_type.__getstate__ = _pickling.getstate
 _type.fromkeys = classmethod(fromkeys)
 
 # ---- the views ----

@@ -1,16 +1,43 @@
-"""What ConcurrentList leaves to Python, attached to the C type at import."""
+"""What ConcurrentList leaves to Python: repr, pickling, registration with the ABCs; attached to the
+C type at import.
 
+One moment of the list (`snapshot`) is taken wherever several elements are looked at.
+"""
+
+from collections.abc import MutableSequence
 from reprlib import recursive_repr
 from typing import Any
 
-from qsbrcontainers import _native
+from qsbrcontainers import _native, _pickling
+
+ConcurrentList = _native.ConcurrentList
+
+# The types that a caller sees are in _native.pyi.
+_Ours = ConcurrentList[Any]
 
 
 @recursive_repr("[...]")
-def __repr__(self: _native.ConcurrentList[Any]) -> str:
-    return repr(self.snapshot())
+def _repr(self: _Ours) -> str:
+    return repr(ConcurrentList.snapshot(self))
 
 
-__repr__.__qualname__ = "ConcurrentList.__repr__"
-_type: Any = _native.ConcurrentList
-_type.__repr__ = __repr__
+def _contents(self: _Ours) -> tuple[Any, None]:
+    return iter(ConcurrentList.snapshot(self)), None
+
+
+def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
+    """Elements go as list items; those of one moment."""
+    return _pickling.reduce_ex(self, protocol, _contents)
+
+
+for _name, _function in {
+    "__repr__": _repr,
+    "__reduce_ex__": _reduce_ex,
+}.items():
+    _function.__name__ = _name
+    _function.__qualname__ = f"ConcurrentList.{_name}"
+    setattr(ConcurrentList, _name, _function)
+_type: Any = ConcurrentList
+_type.__getstate__ = _pickling.getstate
+
+MutableSequence.register(ConcurrentList)
