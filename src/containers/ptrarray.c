@@ -95,6 +95,9 @@ ptrarray_publish(ptrarray_root *root, ptrarray *fresh)
     ptrarray *old = ptrarray_locked(root);
     ptrarray_check(old);
     ptrarray_check(fresh);
+    /* Before the store: a fork between the two leaves a version too many, not the same
+     * one for both arrays (Q10). */
+    root->version += qc_load_relaxed(&old->changes) + 1;
     /* release: partner is the acquire load in ptrarray_in_section.  It is the
      * unlink of the old array, and with clear of all words in it. */
     qc_store_release(&root->published, fresh);

@@ -35,6 +35,14 @@
  * twice in between, knows that there was none.  If not, it starts over, in a
  * section of its own, so that nobody's memory waits for its luck (Q2).
  *
+ * A version for those who look twice.  What takes a moment, works on it without the
+ * lock and comes back (sort, remove) has to know whether the list is still what it
+ * was.  ptrarray_version, with the lock, is another number after every change: the
+ * root's part is raised by stores of a word and, before the pointer, by a new array
+ * (by all the changes that its predecessor had seen, and one), the array's part is
+ * `changes`.  All that writes goes through ptrarray_set, ptrarray_set_size or
+ * ptrarray_publish, so nobody can forget it; a reader never looks at it.
+ *
  * Guarantees that live here
  *  A1  l[i], len(l) and iteration take no lock, are linearizable and never out of
  *      bounds: ptrarray_get loads the size again after the word and answers by
@@ -86,6 +94,7 @@ struct ptrarray {
 typedef struct {
     _Atomic(ptrarray *) published;
     qc_lock lock;
+    uint64_t version; /* (lock) all but the changes of the published array */
 } ptrarray_root;
 
 typedef enum {
@@ -102,6 +111,7 @@ ptrarray_init(ptrarray_root *root)
 {
     qc_store_relaxed(&root->published, &ptrarray_none);
     qc_lock_init(&root->lock);
+    root->version = 0;
 }
 
 /* ---- access to the array ---- */
@@ -259,10 +269,12 @@ ptrarray_pop(ptrarray *a)
 
 /* Returns the word that was there. */
 QC_INLINE qc_word
-ptrarray_set(ptrarray *a, size_t index, qc_word word)
+ptrarray_set(ptrarray_root *root, size_t index, qc_word word)
 {
+    ptrarray *a = ptrarray_locked(root);
     qc_assert(index < ptrarray_size(a));
     qc_word old = qc_load_relaxed(&a->words[index]);
+    root->version++;
     /* release: partner is the acquire load of words. */
     qc_store_release(&a->words[index], word);
     qc_yield("set");
@@ -270,11 +282,19 @@ ptrarray_set(ptrarray *a, size_t index, qc_word word)
     return old;
 }
 
+/* Another number than before if there was any change since. */
+static inline uint64_t
+ptrarray_version(ptrarray_root *root)
+{
+    return root->version + qc_load_relaxed(&ptrarray_locked(root)->changes);
+}
+
 /* Q10: with the lock, found as an orphan. */
 static inline void
 ptrarray_mend(ptrarray_root *root)
 {
     ptrarray *a = ptrarray_locked(root);
+    root->version++;
     /* release: partner is the acquire load in ptrarray_get_from_end; one raise more
      * than there were changes makes a reader start over, no more. */
     if (a != &ptrarray_none)
@@ -291,6 +311,7 @@ static inline ptrarray *
 ptrarray_take(ptrarray_root *root)
 {
     ptrarray *a = ptrarray_exclusive(root);
+    root->version += qc_load_relaxed(&a->changes) + 1;
     qc_store_relaxed(&root->published, &ptrarray_none);
     return a;
 }

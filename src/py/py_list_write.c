@@ -23,7 +23,7 @@ list_write_begin(list_writing *w, list_object *l)
     w->local = threads_local(l->state);
     if (w->local == NULL)
         return NULL;
-    w->fn = NULL;
+    w->n_gone = 0;
     w->reserved = false;
     list_lock(l);
     w->shared = sharing_is_shared(&l->sharing);
@@ -34,7 +34,7 @@ bool
 list_write_may_take(list_writing *w)
 {
     if (w->shared)
-        w->reserved = retire_reserve(w->local, 1);
+        w->reserved = retire_reserve(w->local, LIST_GONE_MOST);
     return !w->shared || w->reserved;
 }
 
@@ -42,8 +42,9 @@ void
 list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes)
 {
     if (!w->shared) {
-        w->fn = fn;
-        w->arg = arg;
+        qc_assert(w->n_gone < LIST_GONE_MOST);
+        w->gone[w->n_gone].fn = fn;
+        w->gone[w->n_gone++].arg = arg;
     }
     else if (bytes != 0) {
         retire_block(w->local, fn, arg, bytes);
@@ -59,8 +60,8 @@ list_write_end(list_writing *w)
     list_unlock(w->list);
     if (w->reserved)
         retire_commit(w->local);
-    if (w->fn != NULL)
-        w->fn(w->arg);
+    for (unsigned i = 0; i < w->n_gone; i++)
+        w->gone[i].fn(w->gone[i].arg);
 }
 
 void
@@ -158,7 +159,7 @@ list_set(list_object *l, Py_ssize_t index, PyObject *value)
         bool object = refs_word_is_object(old);
         may = !object || list_write_may_take(&w);
         if (may) {
-            ptrarray_set(a, i, refs_new_word(value));
+            ptrarray_set(&l->array, i, refs_new_word(value));
             if (object)
                 list_write_gone(&w, refs_release_item, old, 0);
         }

@@ -4,16 +4,21 @@
 
 #include "py/py_list.h"
 
-/* From list_write_begin to list_write_end the lock is held.  One thing, at most, is
- * taken out in between, and is `gone` to readers that come later: list_write_may_take
- * first, before anything is changed (T2), then the change, then list_write_gone.
- * list_write_end does away with it, at once if the list is unshared, or leaves it to
- * the queue (T1, K8). */
+/* From list_write_begin to list_write_end the lock is held.  What is taken out in
+ * between, LIST_GONE_MOST things at most (an array and what was in it), is `gone` to
+ * readers that come later: list_write_may_take first, before anything is changed (T2),
+ * then the change, then list_write_gone.  list_write_end does away with it, at once if
+ * the list is unshared, or leaves it to the queue (T1, K8). */
+#define LIST_GONE_MOST 2
+
 typedef struct {
     list_object *list;
     retire_local *local;
-    retire_fn fn;
-    uint64_t arg;
+    struct {
+        retire_fn fn;
+        uint64_t arg;
+    } gone[LIST_GONE_MOST];
+    unsigned n_gone;
     bool shared, reserved;
 } list_writing;
 

@@ -56,7 +56,8 @@ pop(void)
 static inline void
 set(size_t i, qc_word word)
 {
-    ptrarray_set(lock(), i, word);
+    lock();
+    ptrarray_set(&list, i, word);
     unlock();
 }
 

@@ -72,7 +72,7 @@ list_change(kt *k, uint64_t dice)
     }
     else if (dice % 8 == 6 && size != 0) {
         int64_t n = word_to_int(ptrarray_word(a, dice / 8 % size));
-        ptrarray_set(a, dice / 8 % size, word_from_int(n + ROUND));
+        ptrarray_set(&list, dice / 8 % size, word_from_int(n + ROUND));
     }
     else if (size > 300) {
         old = ptrarray_publish(&list, &ptrarray_none);

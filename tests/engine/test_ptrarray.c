@@ -46,12 +46,58 @@ test_A3_a_replaced_array_stays_as_it_was(void)
     CHECK_EQ(old->capacity, 3);
     lock();
     CHECK(append_locked(word_from_int(3)) == old);
-    ptrarray_set(ptrarray_locked(&list), 0, word_from_int(-1));
+    ptrarray_set(&list, 0, word_from_int(-1));
     ptrarray_pop(ptrarray_locked(&list));
     unlock();
     CHECK_EQ(ptrarray_size(old), 3);
     CHECK_EQ(ptrarray_word(old, 0), word_from_int(0));
     ptrarray_free(old);
+}
+
+static uint64_t
+version(void)
+{
+    lock();
+    uint64_t v = ptrarray_version(&list);
+    unlock();
+    return v;
+}
+
+/* The number says so, whatever has changed, and back to what it was before. */
+static void
+test_A4_every_change_is_another_version(void)
+{
+    uint64_t was = version();
+    fill(0);
+    for (int i = 0; i < 200; i++) {
+        append(word_from_int(i));
+        CHECK(version() > was);
+        was = version();
+        set(0, word_from_int(0));
+        CHECK(version() > was);
+        was = version();
+        if (i % 4 == 0) {
+            pop();
+            CHECK(version() > was);
+            was = version();
+        }
+        lock();
+        ptrarray *old = ptrarray_publish(&list, &ptrarray_none);
+        unlock();
+        CHECK(version() > was);
+        was = version();
+        lock();
+        ptrarray_publish(&list, old);
+        unlock();
+        CHECK(version() > was);
+        was = version();
+    }
+    lock();
+    ptrarray_mend(&list);
+    unlock();
+    CHECK(version() > was);
+    was = version();
+    CHECK(len() == 150 && version() == was);
 }
 
 static void
@@ -150,6 +196,7 @@ main(void)
     RUN(test_A1_reading);
     RUN(test_A2_append_and_pop_in_place);
     RUN(test_A3_a_replaced_array_stays_as_it_was);
+    RUN(test_A4_every_change_is_another_version);
     RUN(test_A6_memory);
     RUN(test_A5_moment_and_drop);
     RUN(test_A1_a_popped_word_outlives_the_section);

@@ -151,7 +151,7 @@ write_some(retire_local *local, uint64_t *random)
         retire_ref(local, release_item, old);
     }
     else if (what < 950) {
-        qc_word old = ptrarray_set(a, value % size, new_node(value));
+        qc_word old = ptrarray_set(&list, value % size, new_node(value));
         taken_out(old);
         retire_ref(local, release_item, old);
     }
@@ -267,8 +267,8 @@ short_and_long(void *arg, unsigned i)
             qc_lock_acquire(&list.lock);
             ptrarray *a = ptrarray_locked(&list);
             CHECK(ptrarray_append(a, word_from_int(LAST)));
-            ptrarray_set(a, N - 1, word_from_int(LONG));
-            ptrarray_set(a, N - 1, word_from_int(SHORT));
+            ptrarray_set(&list, N - 1, word_from_int(LONG));
+            ptrarray_set(&list, N - 1, word_from_int(SHORT));
             ptrarray_pop(a);
             qc_lock_release(&list.lock);
         }
