@@ -16,7 +16,6 @@ ConcurrentList = _native.ConcurrentList
 _Ours = ConcurrentList[Any]
 
 
-@recursive_repr("[...]")
 def _repr(self: _Ours) -> str:
     return repr(ConcurrentList.snapshot(self))
 
@@ -31,7 +30,7 @@ def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
 
 
 for _name, _function in {
-    "__repr__": _repr,
+    "__repr__": recursive_repr("[...]")(_repr),
     "__reduce_ex__": _reduce_ex,
 }.items():
     _function.__name__ = _name

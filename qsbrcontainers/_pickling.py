@@ -12,7 +12,8 @@ def reduce_ex(self: Any, protocol: int, contents: Callable[[Any], tuple[Any, Any
     needs nothing that they lack.
     """
     reduced = object.__reduce_ex__(self, max(protocol, 2))
-    if type(self).__reduce__ is not object.__reduce__:
+    cls: Any = type(self)
+    if cls.__reduce__ is not object.__reduce__:
         return reduced
     return (*reduced[:3], *contents(self))
 

@@ -1,5 +1,5 @@
-"""What list does around its methods, on list and on ours alike: pickling, copying, abstract classes,
-`match`, generics, sizes, subclasses, depth."""
+"""What list does around its methods, on list and on ours alike: pickling, copying, abstract
+classes, `match`, generics, sizes, subclasses, depth."""
 
 import collections
 import copy
