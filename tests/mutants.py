@@ -191,6 +191,11 @@ BREAKS = {
         (debug("fork_locks", MEMBARRIER),),  # the watchdog's 20 s
         "fork, fork_list, fork_torture (all)",
     ),
+    "FORK_DOES_NOT_WAIT": Break(
+        "a fork does not wait for those who hold forks back",
+        (debug("fork_held"),),
+        "fork_torture (now and then)",
+    ),
     "NO_MEND": Break(
         "nor is put right what that thread was in the middle of",
         (debug("fork_torture", MEMBARRIER),),  # the first of many children notices

@@ -72,7 +72,10 @@
  *  Q10 After fork the child has one record, its own; those of threads that are gone
  *      are given back by pthread_atfork's handler, plain C only.  Locks that they
  *      held are orphans (qc_lock.h); what they had in the queue is adopted
- *      (retire.h), what they were changing put right (keytable.h, ptrarray.h).
+ *      (retire.h), what they were changing put right (keytable.h, ptrarray.h).  What
+ *      nobody could put right is done between qsbr_hold_forks and qsbr_let_forks: a
+ *      fork from C waits until no other thread is in between.  (os.fork stops the
+ *      interpreter's threads where they hold nothing.)
  *  Q11 Sequence and records belong to the process: one OS thread can serve
  *      several interpreters.  Nothing here knows of interpreters.
  *  Q12 Both barrier modes (barrier.h) hold all of this.
@@ -108,8 +111,9 @@ struct qsbr_record {
     /* The first line pair is the owner's; `seq` is read by polls. */
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t seq; /* offline, or wr_seq at enter */
     qsbr_domain *domain;
-    uint32_t nesting; /* (owner) sections nest; the outermost stores */
-    int32_t look_in;  /* (owner) operations until the next safe point looks around */
+    uint32_t nesting;             /* (owner) sections nest; the outermost stores */
+    int32_t look_in;              /* (owner) operations until the next safe point looks around */
+    _Atomic uint32_t holds_forks; /* written by the owner, read by who forks (Q10) */
 
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
@@ -305,6 +309,38 @@ qsbr_exit(qsbr_record *rec)
 #else
     qc_store_release(&rec->seq, QSBR_OFFLINE);
 #endif
+}
+
+/* ---- what no fork may come between (Q10) ---- */
+
+/* How many forks are about to happen or happening. */
+QC_HIDDEN extern _Atomic uint32_t qsbr_forks;
+
+/* Waits until there is none. */
+void qsbr_await_forks(qsbr_record *rec);
+
+/* From here to qsbr_let_forks no other thread's fork happens: what is done in
+ * between is done in the child or has not begun.  A bounded number of instructions,
+ * as in a section (Q2).  The forking thread waits at most a second: one that is kept
+ * off the CPU for longer in here is forked half done. */
+QC_INLINE void
+qsbr_hold_forks(qsbr_record *rec)
+{
+    qc_assert(qc_load_relaxed(&rec->holds_forks) == 0);
+    qc_store_relaxed(&rec->holds_forks, 1u);
+    /* Partner: barrier_heavy in before_fork.  It sees the store above, or the load
+     * below sees its flag; else the fork could come between. */
+    barrier_light();
+    if (qc_unlikely(qc_load_relaxed(&qsbr_forks) != 0))
+        qsbr_await_forks(rec);
+}
+
+QC_INLINE void
+qsbr_let_forks(qsbr_record *rec)
+{
+    /* release: partner is the acquire load in before_fork; the child has all that was
+     * done in between. */
+    qc_store_release(&rec->holds_forks, 0u);
 }
 
 /* ---- attached threads ---- */

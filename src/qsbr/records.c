@@ -4,8 +4,10 @@
 #include "qsbr/qsbr.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 qsbr_domain qsbr_process = {
     .wr_seq = QSBR_START, .rd_seq = QSBR_START, .fenced = QSBR_START, .id = 1, .refs = 1};
@@ -16,6 +18,7 @@ static pthread_key_t thread_key;                  /* its destructor ends the thr
 static qc_lock list_lock;                         /* of the list of domains */
 static qsbr_domain *all_domains = &qsbr_process;
 static _Atomic uint64_t next_domain_id = 2;
+_Atomic uint32_t qsbr_forks;
 
 /* ---- records ---- */
 
@@ -322,15 +325,68 @@ forget_others(qsbr_domain *d, qsbr_record *mine)
             qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
             qc_store_relaxed(&rec->refs, 0u);
             qc_store_relaxed(&rec->registered, 0u);
+            qc_store_relaxed(&rec->holds_forks, 0u);
             rec->free_next = d->free;
             d->free = rec;
         }
     }
 }
 
+void
+qsbr_await_forks(qsbr_record *rec)
+{
+    do {
+        qc_store_release(&rec->holds_forks, 0u); /* as in qsbr_let_forks */
+        while (qc_load_relaxed(&qsbr_forks) != 0)
+            sched_yield();
+        qc_store_relaxed(&rec->holds_forks, 1u);
+        barrier_light(); /* as in qsbr_hold_forks */
+    } while (qc_load_relaxed(&qsbr_forks) != 0);
+}
+
+/* Whether a thread other than this one holds forks back. */
+static bool
+forks_are_held(void)
+{
+    bool held = false;
+    qc_lock_acquire(&list_lock);
+    for (qsbr_domain *d = all_domains; d != NULL; d = d->all_next) {
+        qsbr_record *mine = find_any(d); /* a signal handler forks: the child goes on there */
+        for (struct qsbr_chunk *c = qc_load_acquire(&d->chunks); c != NULL; c = c->next)
+            for (int i = 0; i < QSBR_CHUNK_RECORDS; i++)
+                /* acquire: partner is qsbr_let_forks. */
+                held |= &c->records[i] != mine && qc_load_acquire(&c->records[i].holds_forks) != 0;
+    }
+    qc_lock_release(&list_lock);
+    return held;
+}
+
+/* One barrier serves all looks: whose store it did not make visible looks at the flag
+ * after it, and holds nothing. */
+static void
+before_fork(void)
+{
+    struct timespec step = {.tv_nsec = 100 * 1000};
+    qc_add_seq_cst(&qsbr_forks, 1u);
+#ifndef QC_BREAK_FORK_DOES_NOT_WAIT
+    for (int tries = barrier_heavy() ? 10000 : 0; forks_are_held() && tries > 0; tries--)
+        nanosleep(&step, NULL);
+#else
+    (void)step;
+    (void)forks_are_held;
+#endif
+}
+
+static void
+after_fork_in_parent(void)
+{
+    qc_sub_acq_rel(&qsbr_forks, 1u);
+}
+
 static void
 after_fork_in_child(void)
 {
+    qc_store_relaxed(&qsbr_forks, 0u);
     qc_fork_happened();
     qc_lock_init(&list_lock);
     for (qsbr_domain *d = all_domains, *prev = NULL; d != NULL; prev = d, d = d->all_next) {
@@ -355,5 +411,5 @@ qsbr_init(void)
     qc_lock_init(&list_lock);
     qc_lock_init(&qsbr_process.lock);
     return pthread_key_create(&thread_key, thread_end) == 0 &&
-           pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
+           pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }

@@ -259,11 +259,14 @@ retire_reserve(retire_local *local, unsigned n)
 {
     qc_assert(local->taken == NULL);
     qc_assert(n <= RETIRE_BATCH_ITEMS);
+    qsbr_hold_forks(local->rec); /* the batch is in nobody's reach on its way */
     retire_batch *batch = retire_take_open(local);
     if (batch != NULL && batch->n + n > RETIRE_BATCH_ITEMS) {
         retire_close(local, batch);
         batch = NULL;
     }
+    local->taken = batch;
+    qsbr_let_forks(local->rec);
     if (batch == NULL) {
         batch = local->spare;
         local->spare = NULL;
@@ -341,6 +344,7 @@ void
 retire_commit(retire_local *local)
 {
     retire_batch *batch = local->taken;
+    qsbr_hold_forks(local->rec); /* as in retire_reserve */
     local->taken = NULL;
     qc_assert(batch != NULL && qc_load_relaxed(&local->open) == NULL);
     if (batch->n == 0 && local->spare == NULL) {
@@ -353,6 +357,7 @@ retire_commit(retire_local *local)
     else {
         reopen(local, batch);
     }
+    qsbr_let_forks(local->rec);
     if (qc_unlikely(local->tell)) {
         local->tell = false;
         if (local->queue->ask != NULL)

@@ -42,8 +42,8 @@
  *  Q7  The queue is freed by its last reference: the interpreter's and those of
  *      threads that are detached inside retire_local_get.
  *  Q10 In the child of a fork, batches that a thread which is gone had reserved or
- *      was running are closed ones again, without the items that had run.  (A raw
- *      fork between two instructions that move a list may leak that list.)
+ *      was running are closed ones again, without the items that had run.  No fork
+ *      comes between the instructions that move them (qsbr_hold_forks).
  */
 #ifndef QSBR_RETIRE_H
 #define QSBR_RETIRE_H

@@ -66,10 +66,14 @@ take_from_all(retire_local *local, bool quiet_only)
     if (qc_load_relaxed(&queue->bytes) > retire_limit.queue_bytes)
         quiet_only = false;
     /* acquire: partner is the release store in retire_local_get. */
-    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
-        if (!quiet_only ||
-            (int64_t)(now - qc_load_relaxed(&l->since)) >= (int64_t)retire_limit.quiet_ns)
-            take_over(local, l);
+    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
+        int64_t quiet = (int64_t)(now - qc_load_relaxed(&l->since));
+        if (quiet_only && quiet < (int64_t)retire_limit.quiet_ns)
+            continue;
+        qsbr_hold_forks(local->rec); /* a batch is in nobody's reach on its way */
+        take_over(local, l);
+        qsbr_let_forks(local->rec);
+    }
 }
 
 /* What the caller does about a goal that is not reached. */
@@ -95,16 +99,14 @@ wait_for(qsbr_domain *domain, uint64_t goal, patience how)
     }
 }
 
-/* Runs the closed batches of this thread whose goal is reached. */
-static size_t
-run_closed(retire_local *local, patience how)
+/* Makes the thread's closed batches its running ones; returns the latest goal among
+ * them, 0 if there are none. */
+static uint64_t
+take_closed(retire_local *local)
 {
-    qsbr_domain *domain = local->queue->domain;
     /* acquire: partner is the release in push_closed. */
     retire_batch *newest_first = qc_exchange_acq_rel(&local->closed, NULL);
-    if (newest_first == NULL)
-        return 0;
-    uint64_t goal = newest_first->goal;
+    uint64_t goal = newest_first == NULL ? 0 : newest_first->goal;
     retire_batch *list = NULL; /* oldest first */
     while (newest_first != NULL) {
         retire_batch *next = newest_first->next;
@@ -116,10 +118,16 @@ run_closed(retire_local *local, patience how)
     }
     qc_assert(local->running == NULL);
     local->running = list; /* Q10: a fork finds it there, also while this thread waits */
-    wait_for(domain, goal, how);
+    return goal;
+}
+
+/* Gives those back whose goal is not reached. */
+static void
+leave_unreached(retire_local *local)
+{
     for (retire_batch **at = &local->running; *at != NULL;) {
         retire_batch *batch = *at;
-        if (qsbr_goal_reached(domain, batch->goal)) {
+        if (qsbr_goal_reached(local->queue->domain, batch->goal)) {
             at = &batch->next;
         }
         else {
@@ -127,6 +135,21 @@ run_closed(retire_local *local, patience how)
             retire_push_closed(local, batch);
         }
     }
+}
+
+/* Runs the closed batches of this thread whose goal is reached. */
+static size_t
+run_closed(retire_local *local, patience how)
+{
+    qsbr_hold_forks(local->rec); /* as in take_from_all */
+    uint64_t goal = take_closed(local);
+    qsbr_let_forks(local->rec);
+    if (local->running == NULL)
+        return 0;
+    wait_for(local->queue->domain, goal, how);
+    qsbr_hold_forks(local->rec);
+    leave_unreached(local);
+    qsbr_let_forks(local->rec);
     return run_reached(local);
 }
 
