@@ -1,62 +1,10 @@
 /* ConcurrentDict: the compound operations that dict does not have. */
 #include "py/py_dict.h"
 
-/* ---- arguments ---- */
-
-bool
-dict_parse_args(const char *function, const char *const *names, Py_ssize_t min, Py_ssize_t max,
-                PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out)
-{
-    PyObject *given[4] = {NULL};
-    Py_ssize_t n_keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    if (n + n_keywords > max) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function, max,
-                     n + n_keywords);
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < n; i++)
-        given[i] = args[i];
-    for (Py_ssize_t k = 0; k < n_keywords; k++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
-        Py_ssize_t i = 0;
-        while (i < max && PyUnicode_CompareWithASCIIString(name, names[i]) != 0)
-            i++;
-        if (i == max || given[i] != NULL) {
-            PyErr_Format(PyExc_TypeError,
-                         i == max ? "%s() got an unexpected keyword argument '%U'"
-                                  : "%s() got multiple values for argument '%U'",
-                         function, name);
-            return false;
-        }
-        given[i] = args[n + k];
-    }
-    for (Py_ssize_t i = 0; i < max; i++) {
-        if (given[i] == NULL && i < min) {
-            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s' (pos %zd)", function,
-                         names[i], i + 1);
-            return false;
-        }
-        if (given[i] != NULL)
-            out[i] = given[i];
-    }
-    return true;
-}
+#include "py/py_methods.h"
+#include "py/py_numbers.h"
 
 /* ---- incr ---- */
-
-/* int + int, or float + either; of subclasses too, by the base's addition, so
- * that no Python code decides what is stored. */
-static PyObject *
-add_numbers(PyObject *a, PyObject *b)
-{
-    if (PyLong_Check(a) && PyLong_Check(b))
-        return PyLong_Type.tp_as_number->nb_add(a, b);
-    if ((PyLong_Check(a) || PyFloat_Check(a)) && (PyLong_Check(b) || PyFloat_Check(b)))
-        return PyFloat_Type.tp_as_number->nb_add(a, b);
-    PyErr_Format(PyExc_TypeError, "incr() needs an int or a float, not '%.200s' and '%.200s'",
-                 Py_TYPE(a)->tp_name, Py_TYPE(b)->tp_name);
-    return NULL;
-}
 
 /* One try for a key that is there: DICT_ABSENT if somebody else changed it. */
 static dict_result
@@ -66,7 +14,7 @@ incr_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word seen, PyObject 
     /* By value there is nothing to hold; an object is held until it is replaced,
      * so that its address cannot become another's (ABA). */
     PyObject *old = refs_object(seen);
-    PyObject *sum = old == NULL ? NULL : add_numbers(old, delta);
+    PyObject *sum = old == NULL ? NULL : numbers_add(old, delta);
     if (sum == NULL) {
         Py_XDECREF(old);
         return DICT_FAILED;
@@ -96,7 +44,7 @@ incr(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *delta, PyObject *i
                 return result;
         }
         else if (r == DICT_ABSENT) {
-            result = add_numbers(initial, delta);
+            result = numbers_add(initial, delta);
             if (result == NULL)
                 return NULL;
             r = dict_insert(d, key, hash, result, &current);
@@ -124,17 +72,13 @@ dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
 {
     static const char *const names[] = {"key", "delta", "default"};
     PyObject *a[3] = {NULL};
-    if (!dict_parse_args("incr", names, 1, 3, args, n, kwnames, a))
+    if (!methods_parse_args("incr", names, 1, 3, args, n, kwnames, a))
         return NULL;
     Py_hash_t hash = dict_hash(a[0]);
     if (hash == -1)
         return NULL;
-    int overflow = 0;
-    long long by = 1;
-    if (a[1] != NULL)
-        by = PyLong_CheckExact(a[1]) ? PyLong_AsLongLongAndOverflow(a[1], &overflow) : 0;
-    if (QC_NUMBERS_BY_VALUE && overflow == 0 && word_int_fits(by) &&
-        (a[1] == NULL || PyLong_CheckExact(a[1]))) {
+    int64_t by;
+    if (numbers_delta_fits(a[1], &by)) {
         int64_t sum;
         dict_result r = dict_add_int(dict_of(self), a[0], hash, by, &sum);
         if (r == DICT_FOUND)
@@ -439,7 +383,7 @@ dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
     static const char *const names[] = {"key", "factory"};
     dict_object *d = dict_of(self);
     PyObject *a[2] = {NULL}, *value;
-    if (!dict_parse_args("get_or_create", names, 2, 2, args, n, kwnames, a))
+    if (!methods_parse_args("get_or_create", names, 2, 2, args, n, kwnames, a))
         return NULL;
     Py_hash_t hash = dict_hash(a[0]);
     if (hash == -1)

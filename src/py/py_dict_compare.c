@@ -7,6 +7,8 @@
  * object's meanwhile (ABA); a number by value is its own identity. */
 #include "py/py_dict.h"
 
+#include "py/py_methods.h"
+
 /* ---- the shape ---- */
 
 typedef struct {
@@ -23,7 +25,7 @@ begin(seen *s, PyObject *self, const char *function, const char *const *names, P
       Py_ssize_t max, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **a)
 {
     s->d = dict_of(self);
-    if (!dict_parse_args(function, names, min, max, args, n, kwnames, a))
+    if (!methods_parse_args(function, names, min, max, args, n, kwnames, a))
         return false;
     s->key = a[0];
     s->hash = dict_hash(s->key);
@@ -282,17 +284,12 @@ compute(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
     }
 }
 
-#define COMPARE_METHOD(name)                                                                       \
-    {                                                                                              \
-#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, name##_doc        \
-    }
-
 static PyMethodDef compare_methods[] = {
-    COMPARE_METHOD(add),
-    COMPARE_METHOD(swap),
-    COMPARE_METHOD(compare_and_set),
-    COMPARE_METHOD(compare_and_delete),
-    COMPARE_METHOD(compute),
+    METHODS_ENTRY(add),
+    METHODS_ENTRY(swap),
+    METHODS_ENTRY(compare_and_set),
+    METHODS_ENTRY(compare_and_delete),
+    METHODS_ENTRY(compute),
     {"discard", discard, METH_O, discard_doc},
     {"discard_if", discard_if, METH_O, discard_if_doc},
     {NULL, NULL, 0, NULL},
@@ -301,13 +298,5 @@ static PyMethodDef compare_methods[] = {
 int
 dict_compare_register(PyTypeObject *type)
 {
-    for (PyMethodDef *m = compare_methods; m->ml_name != NULL; m++) {
-        PyObject *method = PyDescr_NewMethod(type, m);
-        if (method == NULL || PyObject_SetAttrString((PyObject *)type, m->ml_name, method) < 0) {
-            Py_XDECREF(method);
-            return -1;
-        }
-        Py_DECREF(method);
-    }
-    return 0;
+    return methods_add(type, compare_methods);
 }

@@ -1,5 +1,6 @@
 /* Reading a ConcurrentDict: no lock (K1). */
 #include "py/py_dict_probe.h"
+#include "py/py_methods.h"
 #include "py/py_numbers.h"
 
 /* ---- __eq__ ---- */
@@ -309,7 +310,7 @@ dict_get_many(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwn
 {
     static const char *const names[] = {"keys", "default"};
     PyObject *a[2] = {NULL, Py_None};
-    if (!dict_parse_args("get_many", names, 1, 2, args, n, kwnames, a))
+    if (!methods_parse_args("get_many", names, 1, 2, args, n, kwnames, a))
         return NULL;
     /* A tuple stays as it is, whatever the keys' __eq__ does to their list. */
     PyObject *keys = PySequence_Tuple(a[0]);

@@ -1,5 +1,6 @@
 /* Assigning to a key that is there, without the lock (K2). */
 #include "py/py_dict_probe.h"
+#include "py/py_numbers.h"
 
 /* Matches that never leave the section, for use while something is reserved (no
  * Python code may run then).  By the fast kinds of keys: CHANGED stands for "not
@@ -140,17 +141,15 @@ dict_add_int(dict_object *d, PyObject *key, Py_hash_t hash, int64_t delta, int64
     else
         r = find_in_section(&p, (uint64_t)hash, match_any, &pos);
     if (r == KEYTABLE_HIT && !keytable_is_frozen(&d->map)) {
-        qc_word seen = pos.word;
-        while (word_is_live(seen) && !refs_word_is_object(seen) && word_is_int(seen)) {
-            *result = word_to_int(seen) + delta; /* 51 bits and 51 bits: no overflow */
-            if (!word_int_fits(*result))
-                break;
+        qc_word seen = pos.word, sum;
+        while (word_is_live(seen) && numbers_add_int(seen, delta, &sum)) {
+            *result = word_to_int(sum);
 #ifdef QC_BREAK_INCR_NOT_CAS
-            qc_store_release(&pos.entry->value, word_from_int(*result));
+            qc_store_release(&pos.entry->value, sum);
             done = DICT_FOUND;
             break;
 #endif
-            if (keytable_assign(pos.entry, &seen, word_from_int(*result))) {
+            if (keytable_assign(pos.entry, &seen, sum)) {
                 done = DICT_FOUND;
                 break;
             }

@@ -47,3 +47,15 @@ numbers_int_miss(numbers *n, int64_t value)
     }
     return object;
 }
+
+PyObject *
+numbers_add(PyObject *a, PyObject *b)
+{
+    if (PyLong_Check(a) && PyLong_Check(b))
+        return PyLong_Type.tp_as_number->nb_add(a, b);
+    if ((PyLong_Check(a) || PyFloat_Check(a)) && (PyLong_Check(b) || PyFloat_Check(b)))
+        return PyFloat_Type.tp_as_number->nb_add(a, b);
+    PyErr_Format(PyExc_TypeError, "incr() needs an int or a float, not '%.200s' and '%.200s'",
+                 Py_TYPE(a)->tp_name, Py_TYPE(b)->tp_name);
+    return NULL;
+}

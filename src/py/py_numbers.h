@@ -56,4 +56,35 @@ numbers_object(qc_state *state, qc_word word)
     return PyFloat_FromDouble(word_to_double(word));
 }
 
+/* ---- what incr() adds ---- */
+
+/* int + int, or float + either; of subclasses too, by the base's addition, so
+ * that no Python code decides what is stored.  NULL with an exception. */
+PyObject *numbers_add(PyObject *a, PyObject *b);
+
+/* Is `word` an int by value, and the sum too?  That is *sum then.  `delta` fits. */
+QC_INLINE bool
+numbers_add_int(qc_word word, int64_t delta, qc_word *sum)
+{
+    if (refs_word_is_object(word) || !word_is_int(word))
+        return false;
+    int64_t result = word_to_int(word) + delta; /* 51 bits and 51 bits: no overflow */
+    *sum = word_from_int(result);
+    return word_int_fits(result);
+}
+
+/* Is that worth a try with `delta`, or 1 if NULL?  *by is it then. */
+static inline bool
+numbers_delta_fits(PyObject *delta, int64_t *by)
+{
+    int overflow = 0;
+    *by = 1;
+    if (delta != NULL) {
+        if (!PyLong_CheckExact(delta))
+            return false;
+        *by = PyLong_AsLongLongAndOverflow(delta, &overflow);
+    }
+    return QC_NUMBERS_BY_VALUE && overflow == 0 && word_int_fits(*by);
+}
+
 #endif
