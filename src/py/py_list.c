@@ -135,18 +135,7 @@ list_get(list_object *l, Py_ssize_t index)
     if (rec == NULL)
         return NULL;
     qc_word word;
-    ptrarray_result result;
-    do {
-        qsbr_enter(rec);
-        if (qc_likely(index >= 0))
-            result = ptrarray_get(&l->array, rec, (size_t)index, &word);
-        else
-            result = ptrarray_get_from_end(&l->array, rec, (size_t)0 - (size_t)index, &word);
-        if (qc_likely(result == PTRARRAY_HIT))
-            refs_retain(word);
-        qsbr_exit(rec);
-    } while (qc_unlikely(result == PTRARRAY_CHANGED));
-    return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
+    return list_look(l, rec, index, &word) ? numbers_object(l->state, word) : NULL;
 }
 
 PyObject *

@@ -4,8 +4,8 @@
  *   py_list_write.c  what writes
  *   py_list_iter.c   the iterator
  *
- * Every function below begins with a safe point (list_begin), so no caller may hold
- * a lock or be in a section.
+ * Every function below begins with a safe point (list_begin) unless it says otherwise,
+ * so no caller may hold a lock or be in a section.
  */
 #ifndef PY_LIST_H
 #define PY_LIST_H
@@ -38,6 +38,25 @@ QC_INLINE qsbr_record *
 list_begin_write(list_object *l)
 {
     return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
+}
+
+/* The word at `index`, retained; false if out of range.  No safe point: `rec` is from
+ * list_begin. */
+QC_INLINE bool
+list_look(list_object *l, qsbr_record *rec, Py_ssize_t index, qc_word *word)
+{
+    ptrarray_result result;
+    do {
+        qsbr_enter(rec);
+        if (qc_likely(index >= 0))
+            result = ptrarray_get(&l->array, rec, (size_t)index, word);
+        else
+            result = ptrarray_get_from_end(&l->array, rec, (size_t)0 - (size_t)index, word);
+        if (qc_likely(result == PTRARRAY_HIT))
+            refs_retain(*word);
+        qsbr_exit(rec);
+    } while (qc_unlikely(result == PTRARRAY_CHANGED));
+    return result == PTRARRAY_HIT;
 }
 
 /* A ConcurrentList or of a subclass, whatever interpreter's.  No safe point. */

@@ -58,6 +58,12 @@ void
 list_write_end(list_writing *w)
 {
     list_unlock(w->list);
+    list_write_finish(w);
+}
+
+void
+list_write_finish(list_writing *w)
+{
     if (w->reserved)
         retire_commit(w->local);
     for (unsigned i = 0; i < w->n_gone; i++)
@@ -181,15 +187,14 @@ add_to(ptrarray *a, ptrarray *more, qc_word word)
     return more == NULL ? ptrarray_append(a, word) : ptrarray_append_all(a, more);
 }
 
-/* Appends words to the list, at once, which takes them over, and the array `more` as
- * well: 0, or -1 with MemoryError and the list as it was. */
-static int
+Py_ssize_t
 list_add(list_object *l, ptrarray *more, qc_word word)
 {
     list_writing w;
     ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
         return -1;
+    Py_ssize_t index = (Py_ssize_t)ptrarray_size(a);
     bool done = add_to(a, more, word);
     if (!done && a == &ptrarray_none && more != NULL) {
         list_write_array(&w, more, list_free_array);
@@ -213,7 +218,7 @@ list_add(list_object *l, ptrarray *more, qc_word word)
         PyErr_NoMemory();
     else if (more != NULL)
         ptrarray_free(more);
-    return done ? 0 : -1;
+    return done ? index : -1;
 }
 
 const char list_append_doc[] =

@@ -33,6 +33,9 @@ void list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes);
 
 void list_write_end(list_writing *w);
 
+/* The same for one who has unlocked the list before. */
+void list_write_finish(list_writing *w);
+
 /* retire_fn: an array whose words have moved to another one. */
 void list_free_array(uint64_t array);
 
@@ -41,5 +44,10 @@ void list_drop_array(uint64_t array);
 
 /* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
 void list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn);
+
+/* Appends words, at once, of the array `more`, which it takes over with them, or the one
+ * word if that is NULL: the index of the first, or -1 with MemoryError, the list as it was
+ * and the words still the caller's. */
+Py_ssize_t list_add(list_object *l, ptrarray *more, qc_word word);
 
 #endif
