@@ -59,6 +59,43 @@ ptrarray_new(heap *h, size_t capacity)
 }
 
 ptrarray *
+ptrarray_picked(heap *h, ptrarray *a, size_t start, ptrdiff_t step, size_t count)
+{
+    ptrarray *fresh = ptrarray_new(h, count);
+    if (fresh == NULL || count == 0)
+        return fresh;
+    qc_assert(start < a->capacity && start + (count - 1) * (size_t)step < a->capacity);
+    /* Plain, as in ptrarray_bigger. */
+    if (step == 1)
+        memcpy((void *)fresh->words, (const void *)(a->words + start), count * sizeof(qc_word));
+    else
+        for (size_t i = 0; i < count; i++)
+            qc_store_relaxed(&fresh->words[i], ptrarray_word(a, start + i * (size_t)step));
+    qc_store_relaxed(&fresh->size, count);
+    ptrarray_check(fresh);
+    return fresh;
+}
+
+ptrarray *
+ptrarray_repeated(heap *h, ptrarray *a, size_t times)
+{
+    size_t size = ptrarray_size(a);
+    if (size != 0 && times > WORDS_MAX / size)
+        return NULL;
+    ptrarray *fresh = ptrarray_new(h, size * times);
+    if (fresh == NULL || size * times == 0)
+        return fresh;
+    memcpy((void *)fresh->words, (const void *)a->words, size * sizeof(qc_word));
+    /* What is there already is copied behind itself: few calls, even for one word. */
+    for (size_t have = size, all = size * times; have < all; have *= 2)
+        memcpy((void *)(fresh->words + have), (const void *)fresh->words,
+               (have < all - have ? have : all - have) * sizeof(qc_word));
+    qc_store_relaxed(&fresh->size, size * times);
+    ptrarray_check(fresh);
+    return fresh;
+}
+
+ptrarray *
 ptrarray_bigger(heap *h, ptrarray *a, size_t more)
 {
     size_t size = ptrarray_size(a);

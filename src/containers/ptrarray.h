@@ -327,15 +327,30 @@ ptrarray *ptrarray_new(heap *h, size_t capacity);
  * the memory of `a` alone.  NULL: no memory. */
 ptrarray *ptrarray_bigger(heap *h, ptrarray *a, size_t more);
 
+/* The words `start`, `start + step`, ... of `a`, `count` of them, which `a` keeps too: a
+ * slice, taken words, all words backwards.  Of an array that the caller has locked or
+ * made.  NULL: no memory. */
+ptrarray *ptrarray_picked(heap *h, ptrarray *a, size_t start, ptrdiff_t step, size_t count);
+
+/* All words of `a`, `times` over.  NULL: no memory. */
+ptrarray *ptrarray_repeated(heap *h, ptrarray *a, size_t times);
+
+/* Each word from `first` on. */
+QC_INLINE void
+ptrarray_retain(ptrarray *a, size_t first, void (*retain)(qc_word))
+{
+    for (size_t i = first, n = ptrarray_size(a); i < n; i++)
+        retain(ptrarray_word(a, i));
+}
+
 /* A5: the list's words, each retained; NULL: no memory.  With the lock. */
 QC_INLINE ptrarray *
 ptrarray_moment(heap *h, ptrarray_root *root, void (*retain)(qc_word))
 {
     ptrarray *a = ptrarray_locked(root);
-    ptrarray *copy = ptrarray_new(h, ptrarray_size(a));
-    if (copy != NULL && ptrarray_append_all(copy, a))
-        for (size_t i = 0; i < ptrarray_size(a); i++)
-            retain(ptrarray_word(a, i));
+    ptrarray *copy = ptrarray_picked(h, a, 0, 1, ptrarray_size(a));
+    if (copy != NULL)
+        ptrarray_retain(copy, 0, retain);
     return copy;
 }
 

@@ -220,6 +220,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->dict_iter_type);
     Py_VISIT(state->list_type);
     Py_VISIT(state->list_iter_type);
+    Py_VISIT(state->list_reversed_type);
     Py_VISIT(state->creator_type);
     Py_VISIT(state->is_finalizing);
     Py_VISIT(state->missing);
@@ -237,6 +238,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->dict_iter_type);
     Py_CLEAR(state->list_type);
     Py_CLEAR(state->list_iter_type);
+    Py_CLEAR(state->list_reversed_type);
     Py_CLEAR(state->creator_type);
     Py_CLEAR(state->is_finalizing);
     Py_CLEAR(state->missing);

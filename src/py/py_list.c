@@ -1,57 +1,17 @@
-/* ConcurrentList: the type, and what reads.
- *
- * l[i] and len are in a section and nowhere else; what looks at several elements
- * copies their words under the lock and goes to work, and to Python code, on the
- * copy (A5). */
+/* ConcurrentList: the type, and what reads one element: in a section, and nowhere else. */
 #include "py/py_list.h"
 
 #include "py/py_numbers.h"
 
 #include <stddef.h>
 
-/* ---- several elements at one moment (A5) ---- */
-
-/* The list's words, retained: the caller's own.  NULL with MemoryError. */
-ptrarray *
-list_moment(list_object *l)
-{
-    if (list_begin(l) == NULL)
-        return NULL;
-    list_lock(l);
-    ptrarray *copy = ptrarray_moment(l->state->heap, &l->array, refs_retain);
-    list_unlock(l);
-    if (copy == NULL)
-        PyErr_NoMemory();
-    return copy;
-}
-
-PyObject *
-list_snapshot(list_object *l)
-{
-    ptrarray *moment = list_moment(l);
-    if (moment == NULL)
-        return NULL;
-    Py_ssize_t n = (Py_ssize_t)ptrarray_size(moment), i = 0;
-    PyObject *result = PyList_New(n);
-    for (; result != NULL && i < n; i++) {
-        PyObject *item = refs_object(ptrarray_word(moment, (size_t)i));
-        if (item == NULL)
-            Py_CLEAR(result);
-        else
-            PyList_SET_ITEM(result, i, item);
-    }
-    ptrarray_drop(moment, (size_t)i, refs_release);
-    return result;
-}
-
 /* ---- life ---- */
 
-static PyObject *
-list_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+PyObject *
+list_make(PyTypeObject *type, qc_state *state)
 {
-    qc_state *state = qc_state_of_type(type);
     /* Before the object exists: registering detaches. */
-    if (state == NULL || (qsbr_self == NULL && threads_register() == NULL))
+    if (qsbr_self == NULL && threads_register() == NULL)
         return NULL;
     list_object *l = (list_object *)type->tp_alloc(type, 0);
     if (l == NULL)
@@ -61,6 +21,13 @@ list_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     if (sharing_init(&l->sharing) < 0)
         Py_CLEAR(l);
     return (PyObject *)l;
+}
+
+static PyObject *
+list_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    qc_state *state = qc_state_of_type(type);
+    return state == NULL ? NULL : list_make(type, state);
 }
 
 static int
@@ -171,7 +138,7 @@ index_of(PyObject *key, Py_ssize_t *index)
         PyErr_Clear(); /* OverflowError: below it becomes an IndexError */
     }
     if (qc_unlikely(!PyIndex_Check(key))) {
-        PyErr_Format(PyExc_TypeError, "list indices must be integers, not %.200s",
+        PyErr_Format(PyExc_TypeError, "list indices must be integers or slices, not %.200s",
                      Py_TYPE(key)->tp_name);
         return false;
     }
@@ -183,6 +150,8 @@ static PyObject *
 list_subscript(PyObject *self, PyObject *key)
 {
     Py_ssize_t index;
+    if (qc_unlikely(PySlice_Check(key)))
+        return list_slice(self, key);
     if (!index_of(key, &index))
         return NULL;
     PyObject *item = list_get(list_of(self), index);
@@ -211,58 +180,18 @@ list_length(PyObject *self)
     return (Py_ssize_t)size;
 }
 
-/* ---- the whole list ---- */
-
-PyDoc_STRVAR(snapshot_doc, "snapshot($self, /)\n--\n\n"
-                           "A list of the elements at one moment.\n\n"
-                           "Takes the list's lock while it copies; readers notice nothing.");
-
-static PyObject *
-list_snapshot_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+bool
+list_arguments(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)
 {
-    return list_snapshot(list_of(self));
-}
-
-static int
-list_contains(PyObject *self, PyObject *value)
-{
-    ptrarray *moment = list_moment(list_of(self));
-    if (moment == NULL)
-        return -1;
-    qc_word wanted = refs_borrowed_word(value);
-    bool wanted_int = !refs_word_is_object(wanted) && word_is_int(wanted);
-    int found = 0;
-    size_t i = 0;
-    for (size_t n = ptrarray_size(moment); found == 0 && i < n; i++) {
-        qc_word word = ptrarray_word(moment, i);
-        /* Identity, two ints of the word's size, or whatever __eq__ says. */
-        if (word == wanted || (wanted_int && !refs_word_is_object(word) && word_is_int(word))) {
-            found = word == wanted;
-            refs_release(word);
-            continue;
-        }
-        PyObject *item = refs_object(word);
-        found = item == NULL ? -1 : PyObject_RichCompareBool(item, value, Py_EQ);
-        Py_XDECREF(item);
-    }
-    ptrarray_drop(moment, i, refs_release);
-    return found;
-}
-
-static PyObject *
-list_richcompare(PyObject *self, PyObject *other, int op)
-{
-    bool ours = PyObject_TypeCheck(other, list_of(self)->state->list_type);
-    if (!ours && !PyList_Check(other))
-        Py_RETURN_NOTIMPLEMENTED;
-    PyObject *a = list_snapshot(list_of(self));
-    if (a == NULL)
-        return NULL;
-    PyObject *b = ours ? list_snapshot(list_of(other)) : Py_NewRef(other);
-    PyObject *result = b == NULL ? NULL : PyObject_RichCompare(a, b, op);
-    Py_DECREF(a);
-    Py_XDECREF(b);
-    return result;
+    if (n >= least && n <= most)
+        return true;
+    Py_ssize_t limit = n < least ? least : most;
+    PyErr_Format(PyExc_TypeError, "%s expected %s%zd argument%s, got %zd", name,
+                 least == most ? ""
+                 : n < least   ? "at least "
+                               : "at most ",
+                 limit, limit == 1 ? "" : "s", n);
+    return false;
 }
 
 PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nSize of the list in memory, in bytes.");
@@ -289,7 +218,11 @@ static PyMethodDef list_methods[] = {
     {"extend", list_extend, METH_O, list_extend_doc},
     {"pop", list_pop, METH_NOARGS, list_pop_doc},
     {"clear", list_clear, METH_NOARGS, list_clear_doc},
-    {"snapshot", list_snapshot_method, METH_NOARGS, snapshot_doc},
+    {"copy", list_copy, METH_NOARGS, list_copy_doc},
+    {"count", list_count, METH_O, list_count_doc},
+    {"index", (PyCFunction)(void (*)(void))list_index, METH_FASTCALL, list_index_doc},
+    {"snapshot", list_snapshot_method, METH_NOARGS, list_snapshot_doc},
+    {"__reversed__", list_reversed, METH_NOARGS, list_reversed_doc},
     {"__sizeof__", list_sizeof, METH_NOARGS, sizeof_doc},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, class_getitem_doc},
     {NULL, NULL, 0, NULL},
@@ -327,6 +260,8 @@ static PyType_Slot list_slots[] = {
     {Py_sq_item, list_item},
     {Py_sq_ass_item, list_ass_item},
     {Py_sq_contains, list_contains},
+    {Py_sq_concat, list_concat},
+    {Py_sq_repeat, list_repeat},
     {Py_mp_length, list_length},
     {Py_mp_subscript, list_subscript},
     {Py_mp_ass_subscript, list_ass_subscript},
@@ -345,7 +280,10 @@ qc_list_register(PyObject *module, qc_state *state)
 {
     state->list_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &list_spec, NULL);
     state->list_iter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &list_iter_spec, NULL);
-    if (state->list_type == NULL || state->list_iter_type == NULL)
+    state->list_reversed_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &list_reversed_spec, NULL);
+    if (state->list_type == NULL || state->list_iter_type == NULL ||
+        state->list_reversed_type == NULL)
         return -1;
     return PyModule_AddType(module, state->list_type);
 }

@@ -1,8 +1,10 @@
 /* ConcurrentList: what its files share.
  *
- *   py_list.c        the type, and what reads
+ *   py_list.c        the type, and what reads one element
+ *   py_list_whole.c  what sees several elements: slices, copy, +, *, comparisons
+ *   py_list_find.c   what compares elements with a value: in, index, count, remove
  *   py_list_write.c  what writes
- *   py_list_iter.c   the iterator
+ *   py_list_iter.c   the iterators
  *
  * Every function below begins with a safe point (list_begin) unless it says otherwise,
  * so no caller may hold a lock or be in a section.
@@ -59,8 +61,22 @@ list_look(list_object *l, qsbr_record *rec, Py_ssize_t index, qc_word *word)
     return result == PTRARRAY_HIT;
 }
 
+/* An empty list of `type`, which is of this module or a subclass of it. */
+PyObject *list_make(PyTypeObject *type, qc_state *state);
+
 /* A ConcurrentList or of a subclass, whatever interpreter's.  No safe point. */
 bool list_check(PyObject *op);
+
+/* What the operators take: a list, or one of ours.  No safe point. */
+static inline bool
+list_is_list(list_object *l, PyObject *op)
+{
+    return PyList_Check(op) || PyObject_TypeCheck(op, l->state->list_type);
+}
+
+/* For METH_FASTCALL: whether there are `least` to `most` arguments; false with
+ * TypeError.  No safe point. */
+bool list_arguments(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most);
 
 /* l[index], lock-free: a new reference; NULL without an exception if out of range. */
 PyObject *list_get_or_null(list_object *l, Py_ssize_t index);
@@ -90,9 +106,15 @@ Py_ssize_t list_length(PyObject *self);
 /* A5: the list's words, retained, the caller's own.  NULL with MemoryError. */
 ptrarray *list_moment(list_object *l);
 
+/* The list of these words, which are taken over.  NULL with an exception. */
+PyObject *list_from_moment(ptrarray *moment);
+
 /* The words of what list() would make of `iterable`, retained, the caller's own.
- * NULL with an exception. */
+ * NULL with an exception: also where there is something that no container may hold. */
 ptrarray *list_words_from(list_object *l, PyObject *iterable);
+
+/* The same of the items of a list or tuple.  No safe point. */
+ptrarray *list_words_of(list_object *l, PyObject *items);
 
 /* Replaces all elements by `fresh`, at once, and takes it over: 0, or -1 with
  * MemoryError and the list as it was. */
@@ -101,15 +123,30 @@ int list_replace(list_object *l, ptrarray *fresh);
 /* l[index] = value: 0, or -1 with an exception.  NULL deletes: TypeError for now. */
 int list_set(list_object *l, Py_ssize_t index, PyObject *value);
 
-/* Methods with their docstrings, from py_list_write.c. */
+/* Methods with their docstrings, and slots. */
 PyObject *list_append(PyObject *self, PyObject *value);
 PyObject *list_extend(PyObject *self, PyObject *iterable);
 PyObject *list_pop(PyObject *self, PyObject *ignored);
 PyObject *list_clear(PyObject *self, PyObject *ignored);
 extern const char list_append_doc[], list_extend_doc[], list_pop_doc[], list_clear_doc[];
 
-/* iter(l). */
+PyObject *list_slice(PyObject *self, PyObject *slice);
+PyObject *list_copy(PyObject *self, PyObject *ignored);
+PyObject *list_snapshot_method(PyObject *self, PyObject *ignored);
+PyObject *list_concat(PyObject *self, PyObject *other);
+PyObject *list_repeat(PyObject *self, Py_ssize_t times);
+PyObject *list_richcompare(PyObject *self, PyObject *other, int op);
+extern const char list_copy_doc[], list_snapshot_doc[];
+
+int list_contains(PyObject *self, PyObject *value);
+PyObject *list_count(PyObject *self, PyObject *value);
+PyObject *list_index(PyObject *self, PyObject *const *args, Py_ssize_t n);
+extern const char list_count_doc[], list_index_doc[];
+
+/* iter(l), reversed(l). */
 PyObject *list_iter(PyObject *self);
-extern PyType_Spec list_iter_spec;
+PyObject *list_reversed(PyObject *self, PyObject *ignored);
+extern const char list_reversed_doc[];
+extern PyType_Spec list_iter_spec, list_reversed_spec;
 
 #endif

@@ -1,9 +1,11 @@
-/* The iterator of ConcurrentList: a list and an index.
+/* The iterators of ConcurrentList: a list and an index, that goes up, or down.
  *
  * The index moves by a CAS after the element was read, so that threads that share
  * an iterator get each index once, and none that is past the end is used up.  An
- * iterator that has seen the end stays there (DONE).  It keeps its reference to
- * the list all the same: other threads may be in the middle of a step. */
+ * iterator that has seen the end stays there (DONE; one below 0, as it happens).  It
+ * keeps its reference to the list all the same: other threads may be in the middle of
+ * a step.  All accesses of the index are relaxed: it is a number, nothing hangs on it.
+ */
 #include "py/py_list.h"
 
 #include "py/py_numbers.h"
@@ -20,25 +22,42 @@ typedef struct {
 
 #define iter_of(op) ((list_iter_object *)(op))
 
-PyObject *
-list_iter(PyObject *self)
+static PyObject *
+iter_new(PyTypeObject *type, PyObject *list, size_t index)
 {
-    list_object *l = list_of(self);
-    list_iter_object *it = PyObject_GC_New(list_iter_object, l->state->list_iter_type);
+    list_iter_object *it = PyObject_GC_New(list_iter_object, type);
     if (it == NULL)
         return NULL;
-    it->list = (list_object *)Py_NewRef(self);
-    qc_store_relaxed(&it->index, 0u);
+    it->list = (list_object *)Py_NewRef(list);
+    qc_store_relaxed(&it->index, index);
     PyObject_GC_Track(it);
     return (PyObject *)it;
 }
 
-static PyObject *
-iter_next(PyObject *self)
+PyObject *
+list_iter(PyObject *self)
+{
+    return iter_new(list_of(self)->state->list_iter_type, self, 0);
+}
+
+const char list_reversed_doc[] =
+    "__reversed__($self, /)\n--\n\n"
+    "Return a reverse iterator over the list.\n\n"
+    "It is live: it begins at what is the last index now, and sees what others write\n"
+    "below. Where the list has become shorter than its index it ends for good.";
+
+PyObject *
+list_reversed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_ssize_t n = list_length(self);
+    return n < 0 ? NULL : iter_new(list_of(self)->state->list_reversed_type, self, (size_t)n - 1);
+}
+
+QC_INLINE PyObject *
+iter_step(PyObject *self, size_t step)
 {
     list_iter_object *it = iter_of(self);
     list_object *l = it->list;
-    /* All accesses of the index are relaxed: it is a number, nothing hangs on it. */
     if (l == NULL || qc_load_relaxed(&it->index) == DONE)
         return NULL;
     qsbr_record *rec = list_begin(l);
@@ -52,12 +71,30 @@ iter_next(PyObject *self)
         qsbr_enter(rec);
         size_t i = qc_load_relaxed(&it->index);
         result = i == DONE ? PTRARRAY_OUT : ptrarray_get(&l->array, rec, i, &word);
-        mine = qc_cas_relaxed(&it->index, &i, result == PTRARRAY_HIT ? i + 1 : DONE);
+        mine = qc_cas_relaxed(&it->index, &i, result == PTRARRAY_HIT ? i + step : DONE);
         if (mine && result == PTRARRAY_HIT)
             refs_retain(word);
         qsbr_exit(rec);
     } while (qc_unlikely(!mine));
     return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
+}
+
+static PyObject *
+iter_next(PyObject *self)
+{
+    return iter_step(self, 1);
+}
+
+static PyObject *
+reversed_next(PyObject *self)
+{
+    return iter_step(self, (size_t)-1);
+}
+
+static bool
+is_reversed(list_iter_object *it)
+{
+    return Py_TYPE(it)->tp_iternext == reversed_next;
 }
 
 PyDoc_STRVAR(iter_length_hint_doc, "__length_hint__($self, /)\n--\n\n"
@@ -70,10 +107,53 @@ iter_length_hint(PyObject *self, PyObject *Py_UNUSED(ignored))
     size_t i = qc_load_relaxed(&it->index);
     if (it->list == NULL || i == DONE)
         return PyLong_FromLong(0);
-    Py_ssize_t n = list_length((PyObject *)it->list);
-    if (n < 0)
+    Py_ssize_t size = list_length((PyObject *)it->list);
+    if (size < 0)
         return NULL;
-    return PyLong_FromSsize_t(i < (size_t)n ? n - (Py_ssize_t)i : 0);
+    size_t left = i < (size_t)size ? is_reversed(it) ? i + 1 : (size_t)size - i : 0;
+    return PyLong_FromSize_t(left);
+}
+
+PyDoc_STRVAR(iter_reduce_doc, "Return state information for pickling.");
+
+static PyObject *
+iter_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    list_iter_object *it = iter_of(self);
+    /* First: an import may run Python code, and that may move the iterator. */
+    PyObject *builtins = PyImport_ImportModule("builtins");
+    if (builtins == NULL)
+        return NULL;
+    PyObject *make = PyObject_GetAttrString(builtins, is_reversed(it) ? "reversed" : "iter");
+    Py_DECREF(builtins);
+    if (make == NULL)
+        return NULL;
+    size_t i = qc_load_relaxed(&it->index);
+    if (it->list == NULL || i == DONE)
+        return Py_BuildValue("N([])", make);
+    return Py_BuildValue("N(O)n", make, (PyObject *)it->list, (Py_ssize_t)i);
+}
+
+PyDoc_STRVAR(iter_setstate_doc, "Set state information for unpickling.");
+
+static PyObject *
+iter_setstate(PyObject *self, PyObject *state)
+{
+    list_iter_object *it = iter_of(self);
+    Py_ssize_t index = PyLong_AsSsize_t(state);
+    if (index == -1 && PyErr_Occurred())
+        return NULL;
+    if (it->list == NULL)
+        Py_RETURN_NONE;
+    Py_ssize_t size = list_length((PyObject *)it->list);
+    if (size < 0)
+        return NULL;
+    bool down = is_reversed(it);
+    size_t new = index < 0 ? down ? DONE : 0 : index >= size ? (size_t)size - down : (size_t)index;
+    size_t old = qc_load_relaxed(&it->index);
+    while (old != DONE && !qc_cas_relaxed(&it->index, &old, new))
+        ;
+    Py_RETURN_NONE;
 }
 
 static int
@@ -103,8 +183,14 @@ iter_dealloc(PyObject *self)
 
 static PyMethodDef iter_methods[] = {
     {"__length_hint__", iter_length_hint, METH_NOARGS, iter_length_hint_doc},
+    {"__reduce__", iter_reduce, METH_NOARGS, iter_reduce_doc},
+    {"__setstate__", iter_setstate, METH_O, iter_setstate_doc},
     {NULL, NULL, 0, NULL},
 };
+
+#define ITER_FLAGS                                                                                 \
+    (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |                 \
+     Py_TPFLAGS_IMMUTABLETYPE)
 
 static PyType_Slot iter_slots[] = {
     {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, iter_next},
@@ -116,7 +202,20 @@ static PyType_Slot iter_slots[] = {
 PyType_Spec list_iter_spec = {
     .name = "qsbrcontainers.concurrentlist_iterator",
     .basicsize = sizeof(list_iter_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = ITER_FLAGS,
     .slots = iter_slots,
+};
+
+static PyType_Slot reversed_slots[] = {
+    {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, reversed_next},
+    {Py_tp_methods, iter_methods},   {Py_tp_traverse, iter_traverse},
+    {Py_tp_clear, iter_clear},       {Py_tp_dealloc, iter_dealloc},
+    {Py_tp_free, PyObject_GC_Del},   {0, NULL},
+};
+
+PyType_Spec list_reversed_spec = {
+    .name = "qsbrcontainers.concurrentlist_reverseiterator",
+    .basicsize = sizeof(list_iter_object),
+    .flags = ITER_FLAGS,
+    .slots = reversed_slots,
 };

@@ -95,32 +95,45 @@ list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn)
 
 /* ---- all elements ---- */
 
-/* The words of what list() would make of `iterable`, retained: the caller's own.
- * NULL with an exception. */
+ptrarray *
+list_words_of(list_object *l, PyObject *items)
+{
+    ptrarray *words;
+    PyObject *refused = NULL;
+    REFS_BEGIN_LIST(items);
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
+    PyObject **item = PySequence_Fast_ITEMS(items);
+    words = ptrarray_new(l->state->heap, (size_t)n);
+    for (Py_ssize_t i = 0; words != NULL && refused == NULL && i < n; i++) {
+        if (qc_likely(!state_is_sentinel(l->state, item[i])))
+            ptrarray_append(words, refs_new_word(item[i]));
+        else
+            refused = item[i]; /* lives as long as the module */
+    }
+    REFS_END_LIST();
+    if (refused != NULL) {
+        ptrarray_drop(words, 0, refs_release);
+        state_refuse(refused);
+        return NULL;
+    }
+    if (words == NULL)
+        PyErr_NoMemory();
+    return words;
+}
+
 ptrarray *
 list_words_from(list_object *l, PyObject *iterable)
 {
     /* An overridden __iter__ of a subclass counts, as with list. */
     if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
         return list_moment(list_of(iterable));
-    PyObject *items = iterable;
-    if (!PyTuple_CheckExact(items) && !PyList_CheckExact(items))
-        items = PySequence_List(iterable);
-    else
-        Py_INCREF(items);
+    if (PyTuple_CheckExact(iterable) || PyList_CheckExact(iterable))
+        return list_words_of(l, iterable);
+    PyObject *items = PySequence_List(iterable);
     if (items == NULL)
         return NULL;
-    ptrarray *words;
-    REFS_BEGIN_LIST(items);
-    Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
-    PyObject **item = PySequence_Fast_ITEMS(items);
-    words = ptrarray_new(l->state->heap, (size_t)n);
-    for (Py_ssize_t i = 0; words != NULL && i < n; i++)
-        ptrarray_append(words, refs_new_word(item[i]));
-    REFS_END_LIST();
+    ptrarray *words = list_words_of(l, items);
     Py_DECREF(items);
-    if (words == NULL)
-        PyErr_NoMemory();
     return words;
 }
 
@@ -154,7 +167,7 @@ list_set(list_object *l, Py_ssize_t index, PyObject *value)
         return -1;
     }
     list_writing w;
-    ptrarray *a = list_write_begin(&w, l);
+    ptrarray *a = state_may_store(l->state, value) ? list_write_begin(&w, l) : NULL;
     if (a == NULL)
         return -1;
     size_t size = ptrarray_size(a);
@@ -230,7 +243,7 @@ PyObject *
 list_append(PyObject *self, PyObject *value)
 {
     list_object *l = list_of(self);
-    if (list_begin(l) == NULL)
+    if (!state_may_store(l->state, value) || list_begin(l) == NULL)
         return NULL;
     qc_word word = refs_new_word(value);
     list_lock(l);

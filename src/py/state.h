@@ -22,7 +22,7 @@ typedef struct qc_state {
     PyTypeObject *dict_view_types[3]; /* keys, values, items */
     PyTypeObject *dict_iter_type;
     PyTypeObject *list_type;
-    PyTypeObject *list_iter_type;
+    PyTypeObject *list_iter_type, *list_reversed_type;
     PyTypeObject *creator_type;
     PyObject *missing, *delete_; /* the sentinels */
     qc_lock waits_lock;          /* of who waits for whom in get_or_create (K10) */
@@ -44,9 +44,14 @@ qc_state_of_type(PyTypeObject *type)
 /* Whether `value` is none of the sentinels; false with ValueError. */
 bool state_refuse(PyObject *sentinel);
 static inline bool
+state_is_sentinel(qc_state *state, PyObject *value)
+{
+    return value == state->missing || value == state->delete_;
+}
+static inline bool
 state_may_store(qc_state *state, PyObject *value)
 {
-    return (value != state->missing && value != state->delete_) || state_refuse(value);
+    return !state_is_sentinel(state, value) || state_refuse(value);
 }
 
 /* Each adds its types to the module: 0, or -1 with an exception. */

@@ -164,6 +164,42 @@ test_A5_moment_and_drop(void)
     unlock();
 }
 
+/* Slices in both directions, and nothing: by what a loop of indices says. */
+static void
+test_A5_picked_and_repeated(void)
+{
+    fill(10);
+    ptrarray *a = ptrarray_exclusive(&list);
+    for (size_t start = 0; start < 10; start++) {
+        for (ptrdiff_t step = -11; step <= 11; step++) {
+            size_t count = 0;
+            for (ptrdiff_t i = (ptrdiff_t)start; step != 0 && i >= 0 && i < 10; i += step) {
+                count++;
+                ptrarray *picked = ptrarray_picked(words_heap, a, start, step, count);
+                CHECK_EQ(ptrarray_size(picked), count);
+                CHECK_EQ(picked->capacity, count);
+                for (size_t n = 0; n < count; n++)
+                    CHECK_EQ(ptrarray_word(picked, n),
+                             word_from_int((int64_t)start + (int64_t)n * step));
+                ptrarray_free(picked);
+            }
+        }
+    }
+    CHECK(ptrarray_picked(words_heap, a, 7, 3, 0) == &ptrarray_none);
+    for (size_t times = 0; times < 20; times++) {
+        ptrarray *all = ptrarray_repeated(words_heap, a, times);
+        CHECK_EQ(ptrarray_size(all), 10 * times);
+        for (size_t n = 0; n < 10 * times; n++)
+            CHECK_EQ(ptrarray_word(all, n), word_from_int((int64_t)n % 10));
+        ptrarray_free(all);
+    }
+    CHECK(ptrarray_repeated(words_heap, a, SIZE_MAX) == NULL);
+    CHECK(ptrarray_repeated(words_heap, a, SIZE_MAX / 80) == NULL);
+    CHECK(ptrarray_repeated(words_heap, a, SIZE_MAX / 10 + 1) == NULL);
+    CHECK(ptrarray_repeated(words_heap, &ptrarray_none, SIZE_MAX) == &ptrarray_none);
+    CHECK_EQ(len(), 10);
+}
+
 static void
 no_step(void *arg)
 {
@@ -199,6 +235,7 @@ main(void)
     RUN(test_A4_every_change_is_another_version);
     RUN(test_A6_memory);
     RUN(test_A5_moment_and_drop);
+    RUN(test_A5_picked_and_repeated);
     RUN(test_A1_a_popped_word_outlives_the_section);
     list_end_tests();
     return 0;

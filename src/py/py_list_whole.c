@@ -1,0 +1,178 @@
+/* ConcurrentList: what sees several elements at one moment, and makes something of them.
+ *
+ * All of it copies words under the lock, with references, and goes to work on the copy
+ * (A5); readers notice nothing. */
+#include "py/py_list.h"
+
+/* ---- moments ---- */
+
+ptrarray *
+list_moment(list_object *l)
+{
+    if (list_begin(l) == NULL)
+        return NULL;
+    list_lock(l);
+    ptrarray *copy = ptrarray_moment(l->state->heap, &l->array, refs_retain);
+    list_unlock(l);
+    if (copy == NULL)
+        PyErr_NoMemory();
+    return copy;
+}
+
+PyObject *
+list_from_moment(ptrarray *moment)
+{
+    Py_ssize_t n = (Py_ssize_t)ptrarray_size(moment), i = 0;
+    PyObject *result = PyList_New(n);
+    for (; result != NULL && i < n; i++) {
+        PyObject *item = refs_object(ptrarray_word(moment, (size_t)i));
+        if (item == NULL) {
+            i++;
+            Py_CLEAR(result);
+            break;
+        }
+        PyList_SET_ITEM(result, i, item);
+    }
+    ptrarray_drop(moment, (size_t)i, refs_release);
+    return result;
+}
+
+PyObject *
+list_snapshot(list_object *l)
+{
+    ptrarray *moment = list_moment(l);
+    return moment == NULL ? NULL : list_from_moment(moment);
+}
+
+const char list_snapshot_doc[] = "snapshot($self, /)\n--\n\n"
+                                 "A list of the elements at one moment.\n\n"
+                                 "Takes the list's lock while it copies; readers notice nothing.";
+
+PyObject *
+list_snapshot_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return list_snapshot(list_of(self));
+}
+
+/* ---- new lists ---- */
+
+/* A ConcurrentList of these words, which it takes over; no list if that is NULL, with
+ * the exception that is set.  As with list, no subclass makes lists of its own kind
+ * here. */
+static PyObject *
+list_of_words(qc_state *state, ptrarray *words)
+{
+    if (words == NULL)
+        return NULL;
+    PyObject *op = list_make(state->list_type, state);
+    if (op == NULL || list_replace(list_of(op), words) < 0) {
+        if (op == NULL)
+            ptrarray_drop(words, 0, refs_release);
+        Py_CLEAR(op);
+    }
+    return op;
+}
+
+const char list_copy_doc[] = "copy($self, /)\n--\n\n"
+                             "Return a shallow copy of the list: a ConcurrentList.\n\n"
+                             "Of one moment: takes the list's lock while it copies.";
+
+PyObject *
+list_copy(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return list_of_words(list_of(self)->state, list_moment(list_of(self)));
+}
+
+/* l[start:stop:step]. */
+PyObject *
+list_slice(PyObject *self, PyObject *slice)
+{
+    list_object *l = list_of(self);
+    Py_ssize_t start, stop, step;
+    /* Runs Python code: __index__ may change the list. */
+    if (PySlice_Unpack(slice, &start, &stop, &step) < 0 || list_begin(l) == NULL)
+        return NULL;
+    list_lock(l);
+    ptrarray *a = ptrarray_locked(&l->array);
+    Py_ssize_t n = PySlice_AdjustIndices((Py_ssize_t)ptrarray_size(a), &start, &stop, step);
+    ptrarray *words = ptrarray_picked(l->state->heap, a, (size_t)start, step, (size_t)n);
+    if (words != NULL)
+        ptrarray_retain(words, 0, refs_retain);
+    list_unlock(l);
+    if (words == NULL)
+        return PyErr_NoMemory();
+    return list_of_words(l->state, words);
+}
+
+/* A moment of another list, or the items of a builtin one: the caller's own.  No __iter__
+ * is asked. */
+static ptrarray *
+operand(list_object *l, PyObject *other)
+{
+    return PyList_Check(other) ? list_words_of(l, other) : list_moment(list_of(other));
+}
+
+PyObject *
+list_concat(PyObject *self, PyObject *other)
+{
+    list_object *l = list_of(self);
+    if (!list_is_list(l, other))
+        return PyErr_Format(PyExc_TypeError, "can only concatenate list (not \"%.200s\") to list",
+                            Py_TYPE(other)->tp_name);
+    ptrarray *a = list_moment(l);
+    ptrarray *b = a == NULL ? NULL : operand(l, other);
+    ptrarray *both = NULL;
+    if (b != NULL) {
+        both = ptrarray_new(l->state->heap, ptrarray_size(a) + ptrarray_size(b));
+        if (both == NULL) {
+            PyErr_NoMemory();
+            ptrarray_drop(b, 0, refs_release);
+        }
+    }
+    if (both == NULL) {
+        if (a != NULL)
+            ptrarray_drop(a, 0, refs_release);
+        return NULL;
+    }
+    ptrarray_append_all(both, a);
+    ptrarray_append_all(both, b);
+    ptrarray_free(a);
+    ptrarray_free(b);
+    return list_of_words(l->state, both);
+}
+
+PyObject *
+list_repeat(PyObject *self, Py_ssize_t times)
+{
+    list_object *l = list_of(self);
+    ptrarray *moment = list_moment(l);
+    if (moment == NULL)
+        return NULL;
+    ptrarray *all = ptrarray_repeated(l->state->heap, moment, times < 0 ? 0 : (size_t)times);
+    if (all == NULL || all == &ptrarray_none) {
+        ptrarray_drop(moment, 0, refs_release);
+        return all == NULL ? PyErr_NoMemory() : list_of_words(l->state, all);
+    }
+    /* The moment's references are those of the first time. */
+    ptrarray_retain(all, ptrarray_size(moment), refs_retain);
+    ptrarray_free(moment);
+    return list_of_words(l->state, all);
+}
+
+/* ---- comparisons ---- */
+
+PyObject *
+list_richcompare(PyObject *self, PyObject *other, int op)
+{
+    list_object *l = list_of(self);
+    if (!list_is_list(l, other))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *a = list_snapshot(l);
+    if (a == NULL)
+        return NULL;
+    PyObject *b = PyList_Check(other) ? Py_NewRef(other) : list_snapshot(list_of(other));
+    PyObject *result = b == NULL ? NULL : PyList_Type.tp_richcompare(a, b, op);
+    Py_DECREF(a);
+    Py_XDECREF(b);
+    return result;
+}
