@@ -285,5 +285,7 @@ qc_list_register(PyObject *module, qc_state *state)
     if (state->list_type == NULL || state->list_iter_type == NULL ||
         state->list_reversed_type == NULL)
         return -1;
+    if (list_atomic_register(state->list_type) < 0)
+        return -1;
     return PyModule_AddType(module, state->list_type);
 }

@@ -4,6 +4,7 @@
  *   py_list_whole.c  what sees several elements: slices, copy, +, *, comparisons
  *   py_list_find.c   what compares elements with a value: in, index, count, remove
  *   py_list_write.c  what writes
+ *   py_list_atomic.c what list does not have: swap, compare_and_set, incr, drain
  *   py_list_iter.c   the iterators
  *
  * Every function below begins with a safe point (list_begin) unless it says otherwise,
@@ -142,6 +143,9 @@ int list_contains(PyObject *self, PyObject *value);
 PyObject *list_count(PyObject *self, PyObject *value);
 PyObject *list_index(PyObject *self, PyObject *const *args, Py_ssize_t n);
 extern const char list_count_doc[], list_index_doc[];
+
+/* Adds the methods of py_list_atomic.c: 0, or -1 with an exception. */
+int list_atomic_register(PyTypeObject *type);
 
 /* iter(l), reversed(l). */
 PyObject *list_iter(PyObject *self);

@@ -1,0 +1,404 @@
+/* ConcurrentList: the operations that list does not have.
+ *
+ * Those on one element have the shape that ConcurrentDict's have: look the word up,
+ * decide with no lock held and in no section (an __eq__, a callback), then install the
+ * result under the lock, only if the word at the index is still the very one that was
+ * seen, else begin anew (A4).  A word that is an object is held by a reference from the
+ * look to the end, so that its address cannot have become another object's meanwhile
+ * (ABA); a number by value is its own identity.
+ *
+ * An index is one of the moment at which the operation takes effect, so it is looked up
+ * again under the lock: l[-1] is the last element then, whatever came or went since the
+ * look, and what has moved to the index in between counts as a change like any other. */
+#include "py/py_list_write.h"
+#include "py/py_methods.h"
+#include "py/py_numbers.h"
+
+/* ---- the shape ---- */
+
+typedef struct {
+    list_object *l;
+    Py_ssize_t index;
+    qc_word word; /* what is there, held */
+} seen;
+
+/* The arguments, the first of which is the index.  False with an exception. */
+static bool
+begin(seen *s, PyObject *self, const char *function, const char *const *names, Py_ssize_t min,
+      Py_ssize_t max, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **a)
+{
+    s->l = list_of(self);
+    if (!methods_parse_args(function, names, min, max, args, n, kwnames, a))
+        return false;
+    s->index = PyNumber_AsSsize_t(a[0], PyExc_IndexError);
+    return s->index != -1 || !PyErr_Occurred();
+}
+
+/* False with an exception: IndexError if nothing is there. */
+static bool
+look(seen *s)
+{
+    qsbr_record *rec = list_begin(s->l);
+    if (rec != NULL && list_look(s->l, rec, s->index, &s->word))
+        return true;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_IndexError, "list index out of range");
+    return false;
+}
+
+/* What was seen as an object, a new reference; NULL with MemoryError, and what was seen
+ * is no longer held. */
+static PyObject *
+seen_object(seen *s)
+{
+    refs_retain(s->word);
+    PyObject *old = refs_object(s->word);
+    if (old == NULL)
+        refs_release(s->word);
+    return old;
+}
+
+/* Installs `word`, whose reference it takes over, if what was seen is still so: 1, or 0
+ * and one has to look again, or -1 with an exception.  Ends with what was seen. */
+static int
+install(seen *s, qc_word word)
+{
+    int done = -1;
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, s->l);
+    if (a != NULL) {
+        size_t size = ptrarray_size(a);
+        size_t i = (size_t)s->index + (s->index < 0 ? size : 0);
+        done = i < size && ptrarray_word(a, i) == s->word;
+        if (done && refs_word_is_object(s->word) && !list_write_may_take(&w))
+            done = -1;
+        if (done > 0) {
+            ptrarray_set(&s->l->array, i, word);
+            if (refs_word_is_object(s->word))
+                list_write_gone(&w, refs_release_item, s->word, 0);
+        }
+        list_write_end(&w);
+        if (done < 0)
+            PyErr_NoMemory();
+    }
+    refs_release(s->word);
+    if (done <= 0)
+        refs_release(word);
+    return done;
+}
+
+/* ---- one element ---- */
+
+PyDoc_STRVAR(swap_doc,
+             "swap($self, index, new)\n--\n\n"
+             "Assign new to the element at index and return what was there. Atomic: each element\n"
+             "is returned once. Takes the list's lock for a moment. IndexError if there is no\n"
+             "such element; a negative index counts from the end as it is when the elements are\n"
+             "exchanged. (Java's AtomicReferenceArray.getAndSet.)");
+
+static PyObject *
+swap(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"index", "new"};
+    PyObject *a[2] = {NULL};
+    seen s;
+    if (!begin(&s, self, "swap", names, 2, 2, args, n, kwnames, a) ||
+        !state_may_store(s.l->state, a[1]))
+        return NULL;
+    for (;;) {
+        PyObject *old = look(&s) ? seen_object(&s) : NULL;
+        if (old == NULL)
+            return NULL;
+        int done = install(&s, refs_new_word(a[1]));
+        if (done > 0)
+            return old;
+        Py_DECREF(old);
+        if (done < 0)
+            return NULL;
+    }
+}
+
+PyDoc_STRVAR(
+    compare_and_set_doc,
+    "compare_and_set($self, index, expected, new)\n--\n\n"
+    "Assign new if the element at index is expected, by identity or ==: True if it was.\n"
+    "Atomic: the two are compared with no lock held, then new goes in place of the very\n"
+    "element compared, under the list's lock; if another one is at index by then, that is\n"
+    "compared. IndexError if there is none, also by then; a negative index counts from the\n"
+    "end as it is when new is assigned. (Java's AtomicReferenceArray.compareAndSet.)");
+
+static PyObject *
+compare_and_set(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"index", "expected", "new"};
+    PyObject *a[3] = {NULL};
+    seen s;
+    if (!begin(&s, self, "compare_and_set", names, 3, 3, args, n, kwnames, a) ||
+        !state_may_store(s.l->state, a[2]))
+        return NULL;
+    for (;;) {
+        if (!look(&s))
+            return NULL;
+        int done = 1;
+        if (s.word != refs_borrowed_word(a[1])) {
+            PyObject *old = seen_object(&s);
+            if (old == NULL)
+                return NULL;
+            done = PyObject_RichCompareBool(old, a[1], Py_EQ);
+            Py_DECREF(old);
+            if (done <= 0) {
+                refs_release(s.word);
+                return done < 0 ? NULL : Py_NewRef(Py_False);
+            }
+        }
+        done = install(&s, refs_new_word(a[2]));
+        if (done != 0)
+            return done < 0 ? NULL : Py_NewRef(Py_True);
+    }
+}
+
+PyDoc_STRVAR(compute_doc,
+             "compute($self, index, func)\n--\n\n"
+             "Assign func(old), where old is the element at index, and return it. func is called\n"
+             "with no lock held, and again for each time that another element was at index when\n"
+             "it came back: its last result alone goes in, atomically, in place of the very\n"
+             "element it was given. If it raises nothing is changed. IndexError if there is no\n"
+             "such element, also by then; a negative index counts from the end as it is when\n"
+             "the result is assigned. No element is removed: ValueError for DELETE, as for\n"
+             "MISSING. (Java's AtomicReferenceArray.updateAndGet.)");
+
+static PyObject *
+compute(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"index", "func"};
+    PyObject *a[2] = {NULL};
+    seen s;
+    if (!begin(&s, self, "compute", names, 2, 2, args, n, kwnames, a))
+        return NULL;
+    for (;;) {
+        PyObject *old = look(&s) ? seen_object(&s) : NULL;
+        if (old == NULL)
+            return NULL;
+        PyObject *new = PyObject_CallOneArg(a[1], old);
+        Py_DECREF(old);
+        if (new == NULL || !state_may_store(s.l->state, new)) {
+            Py_XDECREF(new);
+            refs_release(s.word);
+            return NULL;
+        }
+        int done = install(&s, refs_new_word(new));
+        if (done > 0)
+            return new;
+        Py_DECREF(new);
+        if (done < 0)
+            return NULL;
+    }
+}
+
+PyDoc_STRVAR(incr_doc,
+             "incr($self, index, delta=1)\n--\n\n"
+             "Add delta to the number at index; returns the new value. Applied exactly once,\n"
+             "whatever other threads do. Takes the list's lock for a moment. An int that outgrows\n"
+             "51 bits goes on as an int object. TypeError if the element or delta is no int or\n"
+             "float, IndexError if there is no such element; a negative index counts from the end\n"
+             "as it is when the sum is assigned. (Java's AtomicLongArray.addAndGet.)");
+
+/* The sum of what was seen and `delta`, which *by is if `small`.  NULL with an exception. */
+static PyObject *
+sum_of(seen *s, PyObject *delta, bool small, int64_t by)
+{
+    qc_word sum;
+    if (small && numbers_add_int(s->word, by, &sum))
+        return numbers_object(s->l->state, sum);
+    PyObject *old = seen_object(s);
+    if (old == NULL)
+        return NULL;
+    PyObject *result = NULL;
+    delta = delta == NULL ? PyLong_FromLong(1) : Py_NewRef(delta);
+    if (delta != NULL)
+        result = numbers_add(old, delta);
+    Py_DECREF(old);
+    Py_XDECREF(delta);
+    if (result == NULL)
+        refs_release(s->word);
+    return result;
+}
+
+static PyObject *
+incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"index", "delta"};
+    PyObject *a[2] = {NULL};
+    seen s;
+    if (!begin(&s, self, "incr", names, 1, 2, args, n, kwnames, a))
+        return NULL;
+    int64_t by;
+    bool small = numbers_delta_fits(a[1], &by);
+    for (;;) {
+        PyObject *sum = look(&s) ? sum_of(&s, a[1], small, by) : NULL;
+        if (sum == NULL)
+            return NULL;
+        int done = install(&s, refs_new_word(sum));
+        if (done > 0)
+            return sum;
+        Py_DECREF(sum);
+        if (done < 0)
+            return NULL;
+    }
+}
+
+/* ---- the end of the list ---- */
+
+PyDoc_STRVAR(append_index_doc,
+             "append_index($self, value, /)\n--\n\n"
+             "Append value and return the index that it got. Atomic: takes the list's lock, and\n"
+             "no two threads get the same index while nobody removes elements. (Rust's\n"
+             "boxcar::Vec.push.)");
+
+static PyObject *
+append_index(PyObject *self, PyObject *value)
+{
+    if (!state_may_store(list_of(self)->state, value))
+        return NULL;
+    /* The result is made first, as far as one can know it: without memory nothing is
+     * appended then. */
+    Py_ssize_t expected = list_length(self);
+    PyObject *result = expected < 0 ? NULL : PyLong_FromSsize_t(expected);
+    if (result == NULL)
+        return NULL;
+    qc_word word = refs_new_word(value);
+    Py_ssize_t index = list_add(list_of(self), NULL, word);
+    if (index < 0)
+        refs_release(word);
+    if (index == expected)
+        return result;
+    Py_DECREF(result);
+    return index < 0 ? NULL : PyLong_FromSsize_t(index);
+}
+
+/* ---- all elements ---- */
+
+PyDoc_STRVAR(drain_doc,
+             "drain($self, /)\n--\n\n"
+             "Remove all elements and return them as a list. Atomic: readers see all of them or\n"
+             "none, and of what others append each element is in one thread's result or still\n"
+             "in the list. Takes the list's lock for a moment, however long the list is. (Java's\n"
+             "BlockingQueue.drainTo; Rust's Vec.drain.)");
+
+/* Fills `result`, which has the room, with new references.  False with MemoryError. */
+static bool
+fill(PyObject *result, ptrarray *a)
+{
+    for (size_t i = 0, n = ptrarray_size(a); i < n; i++) {
+        qc_word word = ptrarray_word(a, i);
+        refs_retain(word);
+        PyObject *item = refs_object(word);
+        if (item == NULL)
+            return false;
+        PyList_SET_ITEM(result, (Py_ssize_t)i, item);
+        Py_SET_SIZE(result, (Py_ssize_t)i + 1);
+    }
+    return true;
+}
+
+/* What was taken out comes back, in front of what was appended since; the list is
+ * unlocked.  False: there is no memory for both. */
+static bool
+put_back(list_writing *w, ptrarray *taken)
+{
+    list_object *l = w->list;
+    list_lock(l);
+    w->shared = sharing_is_shared(&l->sharing);
+    ptrarray *now = ptrarray_locked(&l->array), *both = taken;
+    if (ptrarray_size(now) != 0)
+        both = ptrarray_new(l->state->heap, ptrarray_size(taken) + ptrarray_size(now));
+    if (both != NULL && both != taken) {
+        ptrarray_append_all(both, taken);
+        ptrarray_append_all(both, now);
+        /* Somebody has appended: it is shared by now. */
+        if (!ptrarray_retire(taken))
+            list_write_gone(w, list_free_array, (uintptr_t)taken, ptrarray_bytes(taken));
+    }
+    if (both != NULL)
+        list_write_array(w, both, list_free_array);
+    list_unlock(l);
+    return both != NULL;
+}
+
+/* Takes the list's array out: `taken`, the caller's now, and ptrarray_none if it was empty;
+ * NULL if `room` is too small for it or, with an exception, nothing could be done.  The list
+ * is unlocked again; list_write_finish is still to come, unless NULL. */
+static ptrarray *
+take_out(list_writing *w, list_object *l, size_t room)
+{
+    ptrarray *taken = list_write_begin(w, l);
+    if (taken == NULL)
+        return NULL;
+    bool fits = ptrarray_size(taken) <= room;
+    if (fits && ptrarray_size(taken) != 0) {
+        w->reserved = retire_reserve(w->local, LIST_GONE_MOST);
+        if (w->reserved) {
+            ptrarray_publish(&l->array, &ptrarray_none);
+            sharing_resized(l->state, &l->sharing, ptrarray_bytes(&ptrarray_none));
+        }
+    }
+    else if (fits) {
+        taken = &ptrarray_none;
+    }
+    list_unlock(l);
+    if (fits && (w->reserved || taken == &ptrarray_none))
+        return taken;
+    if (fits)
+        PyErr_NoMemory();
+    list_write_finish(w);
+    return NULL;
+}
+
+/* The array is neither copied nor counted under the lock: from the moment it is no longer
+ * the list's until it is retired it is this thread's, so that its references are good to
+ * take others from.  Until then no Python code may run: numbers are made, no more. */
+static PyObject *
+drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    list_writing w;
+    ptrarray *taken;
+    PyObject *result;
+    for (Py_ssize_t n, slack = 0;; slack = n / 8 + 64) {
+        n = list_length(self);
+        result = n < 0 ? NULL : PyList_New(n + slack);
+        if (result == NULL)
+            return NULL;
+        Py_SET_SIZE(result, 0); /* nobody sees the places that are empty */
+        taken = take_out(&w, list_of(self), (size_t)(n + slack));
+        if (taken != NULL)
+            break;
+        Py_DECREF(result);
+        if (PyErr_Occurred())
+            return NULL;
+    }
+    bool filled = fill(result, taken);
+    if (taken != &ptrarray_none && (filled || !put_back(&w, taken)))
+        list_write_gone(&w, list_drop_array, (uintptr_t)taken, ptrarray_bytes(taken));
+    list_write_finish(&w);
+    if (!filled)
+        Py_CLEAR(result);
+    return result;
+}
+
+/* ---- the methods ---- */
+
+static PyMethodDef atomic_methods[] = {
+    METHODS_ENTRY(swap),
+    METHODS_ENTRY(compare_and_set),
+    METHODS_ENTRY(compute),
+    METHODS_ENTRY(incr),
+    {"append_index", append_index, METH_O, append_index_doc},
+    {"drain", drain, METH_NOARGS, drain_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+list_atomic_register(PyTypeObject *type)
+{
+    return methods_add(type, atomic_methods);
+}
