@@ -58,6 +58,15 @@ ptrarray_new(heap *h, size_t capacity)
     return a;
 }
 
+/* Plain: nobody else writes where this reads, nor reads where it writes. */
+static void
+copy_words(ptrarray *to, size_t at, const void *from, size_t n)
+{
+    qc_assert(at + n <= to->capacity);
+    if (n != 0)
+        memcpy((void *)(to->words + at), from, n * sizeof(qc_word));
+}
+
 ptrarray *
 ptrarray_picked(heap *h, ptrarray *a, size_t start, ptrdiff_t step, size_t count)
 {
@@ -65,9 +74,8 @@ ptrarray_picked(heap *h, ptrarray *a, size_t start, ptrdiff_t step, size_t count
     if (fresh == NULL || count == 0)
         return fresh;
     qc_assert(start < a->capacity && start + (count - 1) * (size_t)step < a->capacity);
-    /* Plain, as in ptrarray_bigger. */
     if (step == 1)
-        memcpy((void *)fresh->words, (const void *)(a->words + start), count * sizeof(qc_word));
+        copy_words(fresh, 0, (const void *)(a->words + start), count);
     else
         for (size_t i = 0; i < count; i++)
             qc_store_relaxed(&fresh->words[i], ptrarray_word(a, start + i * (size_t)step));
@@ -85,14 +93,143 @@ ptrarray_repeated(heap *h, ptrarray *a, size_t times)
     ptrarray *fresh = ptrarray_new(h, size * times);
     if (fresh == NULL || size * times == 0)
         return fresh;
-    memcpy((void *)fresh->words, (const void *)a->words, size * sizeof(qc_word));
+    copy_words(fresh, 0, (const void *)a->words, size);
     /* What is there already is copied behind itself: few calls, even for one word. */
     for (size_t have = size, all = size * times; have < all; have *= 2)
-        memcpy((void *)(fresh->words + have), (const void *)fresh->words,
-               (have < all - have ? have : all - have) * sizeof(qc_word));
+        copy_words(fresh, have, (const void *)fresh->words, have < all - have ? have : all - have);
     qc_store_relaxed(&fresh->size, size * times);
     ptrarray_check(fresh);
     return fresh;
+}
+
+ptrarray *
+ptrarray_spliced(heap *h, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n)
+{
+    size_t left = ptrarray_size(a) - out, tail = left - at;
+    qc_assert(out <= ptrarray_size(a) && at <= left);
+    if (n > WORDS_MAX - left)
+        return NULL;
+    ptrarray *fresh = left + n == 0 ? &ptrarray_none : ptrarray_new(h, roomy(left + n));
+    if (fresh == NULL || fresh == &ptrarray_none)
+        return fresh;
+    copy_words(fresh, 0, (const void *)a->words, at);
+    copy_words(fresh, at, in, n);
+    copy_words(fresh, at + n, (const void *)(a->words + at + out), tail);
+    qc_store_relaxed(&fresh->size, left + n);
+    ptrarray_check(fresh);
+    return fresh;
+}
+
+/* Moves the words between those that go, and the rest, to `to`, which may be `a`. */
+static void
+close_gaps(ptrarray *to, ptrarray *a, size_t start, size_t step, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t from = start + i * step + 1;
+        size_t until = i + 1 < count ? from + step - 1 : ptrarray_size(a);
+        memmove((void *)(to->words + from - 1 - i), (const void *)(a->words + from),
+                (until - from) * sizeof(qc_word));
+    }
+}
+
+ptrarray *
+ptrarray_without(heap *h, ptrarray *a, size_t start, size_t step, size_t count)
+{
+    size_t left = ptrarray_size(a) - count;
+    ptrarray *fresh = left == 0 ? &ptrarray_none : ptrarray_new(h, roomy(left));
+    if (fresh == NULL || fresh == &ptrarray_none)
+        return fresh;
+    copy_words(fresh, 0, (const void *)a->words, start);
+    close_gaps(fresh, a, start, step, count);
+    qc_store_relaxed(&fresh->size, left);
+    ptrarray_check(fresh);
+    return fresh;
+}
+
+/* release, for the one that works in place: as in ptrarray_set. */
+static void
+put_words(ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in)
+{
+    for (size_t i = 0, n = ptrarray_size(in); i < n; i++)
+        qc_store_release(&a->words[start + i * (size_t)step], ptrarray_word(in, i));
+}
+
+ptrarray *
+ptrarray_with(heap *h, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in)
+{
+    ptrarray *fresh = ptrarray_new(h, a->capacity);
+    if (fresh == NULL || fresh == &ptrarray_none)
+        return fresh;
+    copy_words(fresh, 0, (const void *)a->words, ptrarray_size(a));
+    put_words(fresh, start, step, in);
+    qc_store_relaxed(&fresh->size, ptrarray_size(a));
+    ptrarray_check(fresh);
+    return fresh;
+}
+
+bool
+ptrarray_is_too_large(ptrarray *a, size_t size)
+{
+    return size < a->capacity / 2 && ptrarray_bytes(a) > DOUBLING_BYTES;
+}
+
+/* ---- in place ---- */
+
+void
+ptrarray_splice(ptrarray_root *root, qsbr_record *rec, size_t at, size_t out, const qc_word *in,
+                size_t n)
+{
+    ptrarray *a = ptrarray_locked(root);
+    size_t size = ptrarray_size(a);
+    qc_assert(at + out <= size && size - out + n <= a->capacity);
+    if (out == 0 && n == 0)
+        return;
+    qsbr_hold_forks(rec);
+    memmove((void *)(a->words + at + n), (const void *)(a->words + at + out),
+            (size - at - out) * sizeof(qc_word));
+    qc_yield("splice: moved");
+    copy_words(a, at, in, n);
+    ptrarray_set_size(a, size - out + n);
+    qsbr_let_forks(rec);
+}
+
+void
+ptrarray_cut(ptrarray_root *root, qsbr_record *rec, size_t start, size_t step, size_t count)
+{
+    ptrarray *a = ptrarray_locked(root);
+    qsbr_hold_forks(rec);
+    close_gaps(a, a, start, step, count);
+    qc_yield("cut: moved");
+    ptrarray_set_size(a, ptrarray_size(a) - count);
+    qsbr_let_forks(rec);
+}
+
+void
+ptrarray_replace(ptrarray_root *root, qsbr_record *rec, size_t start, ptrdiff_t step, ptrarray *in)
+{
+    ptrarray *a = ptrarray_locked(root);
+    qsbr_hold_forks(rec);
+    root->version++;
+    put_words(a, start, step, in);
+    qc_yield("replace: put");
+    ptrarray_check(a);
+    qsbr_let_forks(rec);
+}
+
+void
+ptrarray_reverse(ptrarray_root *root, qsbr_record *rec)
+{
+    ptrarray *a = ptrarray_locked(root);
+    qsbr_hold_forks(rec);
+    root->version++;
+    for (size_t i = 0, j = ptrarray_size(a); i + 1 < j; i++) {
+        qc_word word = ptrarray_word(a, i);
+        qc_store_relaxed(&a->words[i], ptrarray_word(a, --j));
+        qc_yield("reverse");
+        qc_store_relaxed(&a->words[j], word);
+    }
+    ptrarray_check(a);
+    qsbr_let_forks(rec);
 }
 
 ptrarray *
@@ -104,22 +241,21 @@ ptrarray_bigger(heap *h, ptrarray *a, size_t more)
     ptrarray *fresh = ptrarray_new(h, roomy(size + more));
     if (fresh == NULL)
         return NULL;
-    /* Plain: nobody reads `fresh` yet, and nobody writes `a`. */
-    memcpy((void *)fresh->words, (const void *)a->words, size * sizeof(qc_word));
+    copy_words(fresh, 0, (const void *)a->words, size);
     qc_store_relaxed(&fresh->size, size);
     ptrarray_check(fresh);
     return fresh;
 }
 
 bool
-ptrarray_append_all(ptrarray *a, ptrarray *from)
+ptrarray_append_some(ptrarray *a, const qc_word *in, size_t n)
 {
-    size_t size = ptrarray_size(a), n = ptrarray_size(from);
+    size_t size = ptrarray_size(a);
     if (n > a->capacity - size)
         return false;
     /* release: as in ptrarray_append. */
     for (size_t i = 0; i < n; i++)
-        qc_store_release(&a->words[size + i], qc_load_relaxed(&from->words[i]));
+        qc_store_release(&a->words[size + i], in[i]);
     qc_yield("words");
     if (n != 0)
         ptrarray_set_size(a, size + n);

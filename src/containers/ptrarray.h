@@ -51,9 +51,11 @@
  *  A2  append and pop() work in place where there is room; pop lowers the size
  *      before it takes the word; extend appears at once (one store of the size,
  *      or of the pointer).
- *  A3  What shifts elements builds a new array and publishes it (ptrarray_bigger,
- *      ptrarray_publish), so that no reader sees a half-shifted list; an unshared
- *      list may do it in place.
+ *  A3  What shifts elements builds a new array and publishes it (ptrarray_spliced,
+ *      _without, _with, _picked; ptrarray_publish), so that no reader sees a
+ *      half-shifted list.  A list that no other thread reads, which who has the lock
+ *      knows (T1), is changed in place (ptrarray_splice, _cut, _replace, _reverse).
+ *      What only cuts off the end is a pop of several: one store of the size.
  *  A4  Nothing stored is lost: all that write have the lock, and the old array's
  *      words cannot change between their copying and the publication.
  *  A5  What reads several elements sees one moment: it has the lock
@@ -61,10 +63,10 @@
  *  A6  8 bytes an element, and 40 an array; growth leaves at most an eighth free
  *      beyond 512 bytes.
  *  Q10 A fork's child may have a list whose lock was held by a thread that is gone.
- *      Every change is one store (a word, the size, or the pointer), so it has
- *      happened or not; ptrarray_mend raises `changes`, which may have been next.
- *      That holds as long as what shifts words builds a new array: an unshared list
- *      that shifted them in place would be half shifted in the child for good.
+ *      Every change that readers may see is one store (a word, the size, or the
+ *      pointer), so it has happened or not; ptrarray_mend raises `changes`, which may
+ *      have been next.  What is done in place takes many, and no fork comes between
+ *      them (qsbr_hold_forks).
  *
  * Sections, locks and references are the caller's: words are opaque here.
  */
@@ -254,8 +256,22 @@ ptrarray_append(ptrarray *a, qc_word word)
     return true;
 }
 
-/* All words of `from`, which stay its words too.  False: no room. */
-bool ptrarray_append_all(ptrarray *a, ptrarray *from);
+/* The words of an array that nobody else has. */
+static inline const qc_word *
+ptrarray_words(ptrarray *a)
+{
+    return (const qc_word *)(const void *)a->words;
+}
+
+/* `n` words at once.  False: no room. */
+bool ptrarray_append_some(ptrarray *a, const qc_word *in, size_t n);
+
+/* All words of `from`, the caller's own, which stay its words too.  False: no room. */
+static inline bool
+ptrarray_append_all(ptrarray *a, ptrarray *from)
+{
+    return ptrarray_append_some(a, ptrarray_words(from), ptrarray_size(from));
+}
 
 /* Lowers the size, and only then returns the word that is no longer covered.  Of
  * an array that is not empty. */
@@ -288,6 +304,17 @@ ptrarray_version(ptrarray_root *root)
 {
     return root->version + qc_load_relaxed(&ptrarray_locked(root)->changes);
 }
+
+/* ---- changing in place what no other thread reads (A3, T1), with the lock ---- */
+
+/* What ptrarray_spliced, _without, _with and ptrarray_picked (backwards) do, in the array
+ * itself: it has the room. */
+void ptrarray_splice(ptrarray_root *root, qsbr_record *rec, size_t at, size_t out,
+                     const qc_word *in, size_t n);
+void ptrarray_cut(ptrarray_root *root, qsbr_record *rec, size_t start, size_t step, size_t count);
+void ptrarray_replace(ptrarray_root *root, qsbr_record *rec, size_t start, ptrdiff_t step,
+                      ptrarray *in);
+void ptrarray_reverse(ptrarray_root *root, qsbr_record *rec);
 
 /* Q10: with the lock, found as an orphan. */
 static inline void
@@ -334,6 +361,23 @@ ptrarray *ptrarray_picked(heap *h, ptrarray *a, size_t start, ptrdiff_t step, si
 
 /* All words of `a`, `times` over.  NULL: no memory. */
 ptrarray *ptrarray_repeated(heap *h, ptrarray *a, size_t times);
+
+/* All words of `a` with `n` others in place of the `out` from `at` on, and room for some
+ * more (ptrarray_none if none is left).  NULL: no memory. */
+ptrarray *ptrarray_spliced(heap *h, ptrarray *a, size_t at, size_t out, const qc_word *in,
+                           size_t n);
+
+/* All words of `a` but `start`, `start + step`, ..., `count` of them, and room for some
+ * more.  NULL: no memory. */
+ptrarray *ptrarray_without(heap *h, ptrarray *a, size_t start, size_t step, size_t count);
+
+/* All words of `a` with those of `in` in place of `start`, `start + step`, ..., and the
+ * same room.  NULL: no memory. */
+ptrarray *ptrarray_with(heap *h, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in);
+
+/* Whether an array that has `size` words wastes so much that a smaller one is worth its
+ * making: less than half is used, and that is not little. */
+bool ptrarray_is_too_large(ptrarray *a, size_t size);
 
 /* Each word from `first` on. */
 QC_INLINE void

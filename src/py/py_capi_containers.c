@@ -202,7 +202,12 @@ capi_list_get_ref(PyObject *l, Py_ssize_t index, PyObject **value)
 static int
 capi_list_set(PyObject *l, Py_ssize_t index, PyObject *value)
 {
-    return is_list(l) ? list_set(list_of(l), index, value) : -1;
+    if (!is_list(l))
+        return -1;
+    if (value != NULL)
+        return list_set(list_of(l), index, value);
+    PyErr_SetString(PyExc_TypeError, "qsbrc_list_set takes an object, not NULL");
+    return -1;
 }
 
 static int
@@ -220,7 +225,7 @@ capi_list_extend(PyObject *l, PyObject *iterable)
 static int
 capi_list_pop(PyObject *l, PyObject **value)
 {
-    *value = is_list(l) ? list_pop(l, NULL) : NULL;
+    *value = is_list(l) ? list_pop(l, NULL, 0) : NULL;
     if (*value != NULL)
         return 1;
     if (!PyErr_ExceptionMatches(PyExc_IndexError))

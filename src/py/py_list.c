@@ -42,7 +42,7 @@ list_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     if (!PyArg_UnpackTuple(args, "ConcurrentList", 0, 1, &iterable))
         return -1;
-    ptrarray *fresh = iterable == NULL ? &ptrarray_none : list_words_from(l, iterable);
+    ptrarray *fresh = iterable == NULL ? &ptrarray_none : list_words_from(l, iterable, NULL);
     return fresh == NULL ? -1 : list_replace(l, fresh);
 }
 
@@ -124,7 +124,9 @@ static int
 list_ass_item(PyObject *self, Py_ssize_t index, PyObject *value)
 {
     /* A negative index has had the length added already. */
-    return list_set(list_of(self), index < 0 ? PY_SSIZE_T_MAX : index, value);
+    index = index < 0 ? PY_SSIZE_T_MAX : index;
+    return value == NULL ? list_delete(list_of(self), index)
+                         : list_set(list_of(self), index, value);
 }
 
 /* False with an exception. */
@@ -164,7 +166,12 @@ static int
 list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
 {
     Py_ssize_t index;
-    return index_of(key, &index) ? list_set(list_of(self), index, value) : -1;
+    if (qc_unlikely(PySlice_Check(key)))
+        return list_assign_slice(list_of(self), key, value);
+    if (!index_of(key, &index))
+        return -1;
+    return value == NULL ? list_delete(list_of(self), index)
+                         : list_set(list_of(self), index, value);
 }
 
 Py_ssize_t
@@ -216,7 +223,9 @@ PyDoc_STRVAR(class_getitem_doc, "ConcurrentList[T], for annotations.");
 static PyMethodDef list_methods[] = {
     {"append", list_append, METH_O, list_append_doc},
     {"extend", list_extend, METH_O, list_extend_doc},
-    {"pop", list_pop, METH_NOARGS, list_pop_doc},
+    {"insert", (PyCFunction)(void (*)(void))list_insert, METH_FASTCALL, list_insert_doc},
+    {"pop", (PyCFunction)(void (*)(void))list_pop, METH_FASTCALL, list_pop_doc},
+    {"remove", list_remove, METH_O, list_remove_doc},
     {"clear", list_clear, METH_NOARGS, list_clear_doc},
     {"copy", list_copy, METH_NOARGS, list_copy_doc},
     {"count", list_count, METH_O, list_count_doc},
@@ -262,6 +271,8 @@ static PyType_Slot list_slots[] = {
     {Py_sq_contains, list_contains},
     {Py_sq_concat, list_concat},
     {Py_sq_repeat, list_repeat},
+    {Py_sq_inplace_concat, list_iadd},
+    {Py_sq_inplace_repeat, list_imul},
     {Py_mp_length, list_length},
     {Py_mp_subscript, list_subscript},
     {Py_mp_ass_subscript, list_ass_subscript},

@@ -3,7 +3,8 @@
  *   py_list.c        the type, and what reads one element
  *   py_list_whole.c  what sees several elements: slices, copy, +, *, comparisons
  *   py_list_find.c   what compares elements with a value: in, index, count, remove
- *   py_list_write.c  what writes
+ *   py_list_write.c  what writes: the machinery, one element, the end, all elements
+ *   py_list_shift.c  what shifts elements: insert, pop, del, slice assignment, *=
  *   py_list_atomic.c what list does not have: swap, compare_and_set, incr, drain
  *   py_list_iter.c   the iterators
  *
@@ -107,12 +108,24 @@ Py_ssize_t list_length(PyObject *self);
 /* A5: the list's words, retained, the caller's own.  NULL with MemoryError. */
 ptrarray *list_moment(list_object *l);
 
+/* An index of a slice, or insert's, as list takes it: from the end if negative, and never
+ * out of bounds. */
+static inline size_t
+list_clamped(Py_ssize_t index, size_t size)
+{
+    if (index >= 0)
+        return (size_t)index < size ? (size_t)index : size;
+    size_t back = (size_t)0 - (size_t)index;
+    return back < size ? size - back : 0;
+}
+
 /* The list of these words, which are taken over.  NULL with an exception. */
 PyObject *list_from_moment(ptrarray *moment);
 
 /* The words of what list() would make of `iterable`, retained, the caller's own.
- * NULL with an exception: also where there is something that no container may hold. */
-ptrarray *list_words_from(list_object *l, PyObject *iterable);
+ * NULL with an exception: also where there is something that no container may hold, and
+ * TypeError(if_not), unless that is NULL, where `iterable` is none. */
+ptrarray *list_words_from(list_object *l, PyObject *iterable, const char *if_not);
 
 /* The same of the items of a list or tuple.  No safe point. */
 ptrarray *list_words_of(list_object *l, PyObject *items);
@@ -121,15 +134,24 @@ ptrarray *list_words_of(list_object *l, PyObject *items);
  * MemoryError and the list as it was. */
 int list_replace(list_object *l, ptrarray *fresh);
 
-/* l[index] = value: 0, or -1 with an exception.  NULL deletes: TypeError for now. */
+/* l[index] = value, del l[index]: 0, or -1 with an exception. */
 int list_set(list_object *l, Py_ssize_t index, PyObject *value);
+int list_delete(list_object *l, Py_ssize_t index);
+
+/* l[slice] = value, or del l[slice] if that is NULL. */
+int list_assign_slice(list_object *l, PyObject *slice, PyObject *value);
 
 /* Methods with their docstrings, and slots. */
 PyObject *list_append(PyObject *self, PyObject *value);
 PyObject *list_extend(PyObject *self, PyObject *iterable);
-PyObject *list_pop(PyObject *self, PyObject *ignored);
+PyObject *list_iadd(PyObject *self, PyObject *iterable);
 PyObject *list_clear(PyObject *self, PyObject *ignored);
-extern const char list_append_doc[], list_extend_doc[], list_pop_doc[], list_clear_doc[];
+extern const char list_append_doc[], list_extend_doc[], list_clear_doc[];
+
+PyObject *list_insert(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *list_imul(PyObject *self, Py_ssize_t times);
+extern const char list_insert_doc[], list_pop_doc[];
 
 PyObject *list_slice(PyObject *self, PyObject *slice);
 PyObject *list_copy(PyObject *self, PyObject *ignored);
@@ -142,7 +164,8 @@ extern const char list_copy_doc[], list_snapshot_doc[];
 int list_contains(PyObject *self, PyObject *value);
 PyObject *list_count(PyObject *self, PyObject *value);
 PyObject *list_index(PyObject *self, PyObject *const *args, Py_ssize_t n);
-extern const char list_count_doc[], list_index_doc[];
+PyObject *list_remove(PyObject *self, PyObject *value);
+extern const char list_count_doc[], list_index_doc[], list_remove_doc[];
 
 /* Adds the methods of py_list_atomic.c: 0, or -1 with an exception. */
 int list_atomic_register(PyTypeObject *type);

@@ -6,7 +6,7 @@
  * element to the first that needs more.  Only what is left from there is copied, with
  * references, and compared without the lock.  As a rule that is nothing: no reference
  * count is touched and no memory asked for. */
-#include "py/py_list.h"
+#include "py/py_list_write.h"
 
 #include <float.h>
 
@@ -112,14 +112,15 @@ match_word(const wanted *w, qc_word word)
 /* ---- looking through a list ---- */
 
 typedef struct {
-    size_t start, stop; /* where to look, of the list's indices */
-    bool count;         /* all of them */
-    size_t at;          /* found: the first one, or as many as were counted */
-    uint64_t version;   /* of the list at the moment that was looked at */
+    bool count;       /* all of them */
+    size_t at;        /* found: the first one, or as many as were counted */
+    bool asked;       /* found by __eq__, without the lock; then also: */
+    qc_word word;     /* with a reference, the caller's */
+    uint64_t version; /* of the list that was looked at */
 } search;
 
-/* The words [start, stop) of an array: MATCH_YES if there is an end to it, *start says
- * where; MATCH_ASK if *start needs Python code. */
+/* From *start on, below `stop`: MATCH_YES if *start is the one, MATCH_ASK if that needs
+ * Python code.  With the lock. */
 static match
 look_through(const wanted *w, search *s, ptrarray *a, size_t *start, size_t stop)
 {
@@ -137,45 +138,50 @@ look_through(const wanted *w, search *s, ptrarray *a, size_t *start, size_t stop
     return MATCH_NO;
 }
 
-/* The rest of the list, that begins with an element which needs Python code, as it was:
- * `from` is its first index.  Takes `rest` over. */
+/* __eq__, for a word with a reference of the caller's. */
+static int
+ask(const wanted *w, qc_word word)
+{
+    if (refs_word_is_object(word))
+        return PyObject_RichCompareBool(word_to_pointer(word), w->value, Py_EQ);
+    PyObject *item = refs_object(word);
+    int equal = item == NULL ? -1 : PyObject_RichCompareBool(item, w->value, Py_EQ);
+    Py_XDECREF(item);
+    return equal;
+}
+
+/* What is left of the list, from its index `from` on, as it was.  Takes `rest` over. */
 static int
 ask_rest(const wanted *w, search *s, ptrarray *rest, size_t from)
 {
     int found = 0;
-    size_t n = ptrarray_size(rest), i = 0;
-    while (found == 0 && i < n) {
+    size_t i = 0;
+    for (size_t n = ptrarray_size(rest); found == 0 && i < n; i++) {
         qc_word word = ptrarray_word(rest, i);
         match m = match_word(w, word);
-        if (m == MATCH_ASK) {
-            PyObject *item = refs_object(word);
-            found = item == NULL ? -1 : PyObject_RichCompareBool(item, w->value, Py_EQ);
-            Py_XDECREF(item);
+        found = m == MATCH_ASK ? ask(w, word) : m == MATCH_YES;
+        if (found == 1 && !s->count) {
+            s->at = from + i;
+            s->word = word;
+            s->asked = true;
+            continue;
         }
-        else {
-            found = m == MATCH_YES;
-            refs_release(word);
-        }
-        i++;
-        if (found == 1 && s->count) {
-            s->at++;
-            found = 0;
-        }
+        s->at += found == 1;
+        found = found < 0 ? -1 : 0;
+        refs_release(word);
     }
-    if (found == 1)
-        s->at = from + i - 1;
     ptrarray_drop(rest, i, refs_release);
     return found;
 }
 
-/* An index as list takes it: from the end if negative, and no further than that. */
-static size_t
-clamped(Py_ssize_t index, size_t size)
+/* With the lock; NULL: no memory. */
+static ptrarray *
+moment_from(list_object *l, ptrarray *a, size_t from, size_t until)
 {
-    if (index >= 0)
-        return (size_t)index < size ? (size_t)index : size;
-    size_t back = (size_t)0 - (size_t)index;
-    return back < size ? size - back : 0;
+    ptrarray *rest = ptrarray_picked(l->state->heap, a, from, 1, until - from);
+    if (rest != NULL)
+        ptrarray_retain(rest, 0, refs_retain);
+    return rest;
 }
 
 /* 1 found, 0 not, -1 with an exception. */
@@ -186,26 +192,28 @@ list_search(list_object *l, const wanted *w, search *s, Py_ssize_t start, Py_ssi
         return -1;
     list_lock(l);
     ptrarray *a = ptrarray_locked(&l->array), *rest = NULL;
-    s->at = 0;
-    s->version = ptrarray_version(&l->array);
-    s->start = clamped(start, ptrarray_size(a));
-    s->stop = clamped(stop, ptrarray_size(a));
-    match m = look_through(w, s, a, &s->start, s->stop);
-    if (m == MATCH_ASK) {
-        rest = ptrarray_picked(l->state->heap, a, s->start, 1, s->stop - s->start);
-        if (rest != NULL)
-            ptrarray_retain(rest, 0, refs_retain);
-    }
+    size_t from = list_clamped(start, ptrarray_size(a));
+    size_t until = list_clamped(stop, ptrarray_size(a));
+    match m = look_through(w, s, a, &from, until);
+    if (m == MATCH_ASK)
+        rest = moment_from(l, a, from, until);
     list_unlock(l);
-    if (m == MATCH_ASK && rest != NULL)
-        return ask_rest(w, s, rest, s->start);
-    if (m == MATCH_ASK) {
-        PyErr_NoMemory();
-        return -1;
-    }
     if (m == MATCH_YES)
-        s->at = s->start;
-    return m == MATCH_YES;
+        s->at = from;
+    if (m != MATCH_ASK)
+        return m == MATCH_YES;
+    if (rest != NULL)
+        return ask_rest(w, s, rest, from);
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* The reference to what __eq__ has found. */
+static void
+forget(search *s)
+{
+    if (s->asked)
+        refs_release(s->word);
 }
 
 int
@@ -213,7 +221,9 @@ list_contains(PyObject *self, PyObject *value)
 {
     wanted w = wanted_value(value);
     search s = {.count = false};
-    return list_search(list_of(self), &w, &s, 0, PY_SSIZE_T_MAX);
+    int found = list_search(list_of(self), &w, &s, 0, PY_SSIZE_T_MAX);
+    forget(&s);
+    return found;
 }
 
 const char list_count_doc[] =
@@ -262,6 +272,7 @@ list_index(PyObject *self, PyObject *const *args, Py_ssize_t n)
     wanted w = wanted_value(args[0]);
     search s = {.count = false};
     int found = list_search(list_of(self), &w, &s, start, stop);
+    forget(&s);
     if (found == 1)
         return PyLong_FromSize_t(s.at);
     if (found == 0)
@@ -270,5 +281,97 @@ list_index(PyObject *self, PyObject *const *args, Py_ssize_t n)
 #else
         PyErr_Format(PyExc_ValueError, "%R is not in list", args[0]);
 #endif
+    return NULL;
+}
+
+/* ---- remove ---- */
+
+/* remove() takes out what it has found if the list is still what it was.  Where another
+ * thread, or __eq__, changes the list each time, it takes out the first place of the very
+ * object that was equal, wherever that is by now. */
+#define REMOVE_TRIES 16
+
+/* Where to cut, with the lock again: *at; false if it cannot be said any more. */
+static bool
+find_again(list_object *l, ptrarray *a, const search *s, bool insist, size_t *at)
+{
+    *at = s->at;
+    if (ptrarray_version(&l->array) == s->version)
+        return true;
+    size_t n = insist ? ptrarray_size(a) : 0;
+    for (*at = 0; *at < n; ++*at)
+        if (ptrarray_word(a, *at) == s->word)
+            return true;
+    return false;
+}
+
+typedef enum { REMOVE_DONE, REMOVE_NONE, REMOVE_AGAIN, REMOVE_ERROR } remove_result;
+
+/* What __eq__ has found. */
+static remove_result
+remove_asked(list_object *l, const search *s, bool insist)
+{
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return REMOVE_ERROR;
+    size_t at;
+    bool there = find_again(l, a, s, insist, &at), done = there && list_cut_one(&w, a, at);
+    list_write_end(&w);
+    if (there && !done)
+        PyErr_NoMemory();
+    return done ? REMOVE_DONE : there ? REMOVE_ERROR : REMOVE_AGAIN;
+}
+
+static remove_result
+try_to_remove(list_object *l, const wanted *wanted, bool insist)
+{
+    list_writing w;
+    search s = {.count = false};
+    ptrarray *a = list_write_begin(&w, l), *rest = NULL;
+    if (a == NULL)
+        return REMOVE_ERROR;
+    size_t from = 0;
+    bool done = true;
+    match m = look_through(wanted, &s, a, &from, ptrarray_size(a));
+    s.version = ptrarray_version(&l->array);
+    if (m == MATCH_YES)
+        done = list_cut_one(&w, a, from);
+    else if (m == MATCH_ASK)
+        done = (rest = moment_from(l, a, from, ptrarray_size(a))) != NULL;
+    list_write_end(&w);
+    if (!done) {
+        PyErr_NoMemory();
+        return REMOVE_ERROR;
+    }
+    if (m != MATCH_ASK)
+        return m == MATCH_YES ? REMOVE_DONE : REMOVE_NONE;
+    int found = ask_rest(wanted, &s, rest, from);
+    if (found != 1)
+        return found < 0 ? REMOVE_ERROR : REMOVE_NONE;
+    remove_result result = remove_asked(l, &s, insist);
+    forget(&s);
+    return result;
+}
+
+const char list_remove_doc[] =
+    "remove($self, value, /)\n--\n\n"
+    "Remove first occurrence of value.\n\n"
+    "Raises ValueError if the value is not present. Atomic: takes the list's lock, and\n"
+    "what it takes out is the first equal one at that moment. __eq__ is called without\n"
+    "the lock, and again if the list has changed meanwhile; where that happens over and\n"
+    "over, the first place of the very object that was equal is taken out.";
+
+PyObject *
+list_remove(PyObject *self, PyObject *value)
+{
+    wanted w = wanted_value(value);
+    remove_result result = REMOVE_AGAIN;
+    for (unsigned tries = 1; result == REMOVE_AGAIN; tries++)
+        result = try_to_remove(list_of(self), &w, tries >= REMOVE_TRIES);
+    if (result == REMOVE_DONE)
+        Py_RETURN_NONE;
+    if (result == REMOVE_NONE)
+        PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");
     return NULL;
 }

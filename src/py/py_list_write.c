@@ -121,19 +121,70 @@ list_words_of(list_object *l, PyObject *items)
     return words;
 }
 
+/* Makes room for one more in an array that nobody else has. */
+static bool
+grow(heap *h, ptrarray **words)
+{
+    ptrarray *bigger = ptrarray_bigger(h, *words, 1);
+    if (bigger == NULL)
+        return false;
+    ptrarray_free(*words);
+    *words = bigger;
+    return true;
+}
+
+/* Where a hint is wrong, that much is asked for in vain. */
+#define HINT_MOST ((Py_ssize_t)1 << 20)
+
+/* What an iterator has left.  NULL with an exception. */
+static ptrarray *
+words_of_iterator(list_object *l, PyObject *iterator, Py_ssize_t hint)
+{
+    ptrarray *words = ptrarray_new(l->state->heap, (size_t)(hint < HINT_MOST ? hint : HINT_MOST));
+    iternextfunc next = Py_TYPE(iterator)->tp_iternext;
+    PyObject *item = NULL;
+    bool may = words != NULL;
+    while (may && (item = next(iterator)) != NULL) {
+        may = state_may_store(l->state, item);
+        qc_word word = refs_borrowed_word(item);
+        if (may && qc_unlikely(!ptrarray_append(words, word))) {
+            may = grow(l->state->heap, &words);
+            if (may)
+                ptrarray_append(words, word);
+            else
+                PyErr_NoMemory();
+        }
+        /* An object's reference is the array's now. */
+        if (!may || !refs_word_is_object(word))
+            Py_DECREF(item);
+    }
+    if (words == NULL)
+        PyErr_NoMemory();
+    else if (may && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_StopIteration))
+        PyErr_Clear();
+    if (words == NULL || !PyErr_Occurred())
+        return words;
+    ptrarray_drop(words, 0, refs_release);
+    return NULL;
+}
+
 ptrarray *
-list_words_from(list_object *l, PyObject *iterable)
+list_words_from(list_object *l, PyObject *iterable, const char *if_not)
 {
     /* An overridden __iter__ of a subclass counts, as with list. */
     if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
         return list_moment(list_of(iterable));
     if (PyTuple_CheckExact(iterable) || PyList_CheckExact(iterable))
         return list_words_of(l, iterable);
-    PyObject *items = PySequence_List(iterable);
-    if (items == NULL)
+    PyObject *iterator = PyObject_GetIter(iterable);
+    if (iterator == NULL) {
+        if (if_not != NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_SetString(PyExc_TypeError, if_not);
         return NULL;
-    ptrarray *words = list_words_of(l, items);
-    Py_DECREF(items);
+    }
+    Py_ssize_t hint = PyObject_LengthHint(iterable, 8);
+    ptrarray *words = hint < 0 ? NULL : words_of_iterator(l, iterator, hint);
+    Py_DECREF(iterator);
     return words;
 }
 
@@ -162,10 +213,6 @@ list_replace(list_object *l, ptrarray *fresh)
 int
 list_set(list_object *l, Py_ssize_t index, PyObject *value)
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "ConcurrentList doesn't support item deletion");
-        return -1;
-    }
     list_writing w;
     ptrarray *a = state_may_store(l->state, value) ? list_write_begin(&w, l) : NULL;
     if (a == NULL)
@@ -266,7 +313,7 @@ const char list_extend_doc[] =
 PyObject *
 list_extend(PyObject *self, PyObject *iterable)
 {
-    ptrarray *more = list_words_from(list_of(self), iterable);
+    ptrarray *more = list_words_from(list_of(self), iterable, NULL);
     if (more == NULL)
         return NULL;
     if (list_add(list_of(self), more, 0) < 0) {
@@ -276,46 +323,14 @@ list_extend(PyObject *self, PyObject *iterable)
     Py_RETURN_NONE;
 }
 
-const char list_pop_doc[] =
-    "pop($self, /)\n--\n\n"
-    "Remove and return the last element.\n\n"
-    "Atomic: takes the list's lock, and no two threads get the same element.\n"
-    "Raises IndexError if the list is empty.";
-
 PyObject *
-list_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
+list_iadd(PyObject *self, PyObject *iterable)
 {
-    list_writing w;
-    ptrarray *a = list_write_begin(&w, list_of(self));
-    if (a == NULL)
+    PyObject *none = list_extend(self, iterable);
+    if (none == NULL)
         return NULL;
-    size_t size = ptrarray_size(a);
-    qc_word word = 0;
-    bool may = false;
-    if (size != 0) {
-#ifdef QC_BREAK_LIST_POP_AT_ONCE
-        w.shared = false;
-#endif
-        bool wait = w.shared && refs_word_is_object(ptrarray_word(a, size - 1));
-        may = !wait || list_write_may_take(&w);
-        if (may) {
-            word = ptrarray_pop(a);
-            /* The list's reference is the caller's, unless a reader may be about to
-             * take one from it: then the caller gets another (K8). */
-            if (wait) {
-                refs_retain(word);
-                list_write_gone(&w, refs_release_item, word, 0);
-            }
-        }
-    }
-    list_write_end(&w);
-    if (may)
-        return refs_object(word);
-    if (size == 0)
-        PyErr_SetString(PyExc_IndexError, "pop from empty list");
-    else
-        PyErr_NoMemory();
-    return NULL;
+    Py_DECREF(none);
+    return Py_NewRef(self);
 }
 
 const char list_clear_doc[] =

@@ -45,6 +45,14 @@ void list_drop_array(uint64_t array);
 /* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
 void list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn);
 
+/* Replaces `out` words from `at` on by `n` others, at once: true, and the words taken out
+ * are the caller's; false without memory.  In place if that is one store for readers, or
+ * if there are none.  list_write_may_take has said yes. */
+bool list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n);
+
+/* Takes out one element and drops it: false without memory, the list as it was. */
+bool list_cut_one(list_writing *w, ptrarray *a, size_t at);
+
 /* Appends words, at once, of the array `more`, which it takes over with them, or the one
  * word if that is NULL: the index of the first, or -1 with MemoryError, the list as it was
  * and the words still the caller's. */

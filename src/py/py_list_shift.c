@@ -1,0 +1,355 @@
+/* ConcurrentList: what shifts elements.
+ *
+ * Readers see such a change at once (A3): a list that several threads have gets a new
+ * array, one that only this thread has is changed in place (list_splice).  What was
+ * taken out is dropped after unlocking, or when no reader can hold it: several elements
+ * are one item of the queue (K8).
+ *
+ * Indices are looked at twice, as list does: __index__ and iterators run before the
+ * lock is taken, and what they come to is fitted to the size that the list has then. */
+#include "py/py_list_write.h"
+
+/* ---- one change, in the cheapest way that readers see at once ---- */
+
+bool
+list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n)
+{
+    list_object *l = w->list;
+    size_t size = ptrarray_size(a), left = size - out;
+    bool fits = n <= a->capacity - left && !ptrarray_is_too_large(a, left + n);
+    bool cut = at == left && n == 0; /* off the end */
+    if (out == 0 && n == 0)
+        return true;
+    if (!fits) {
+        ptrarray *fresh = ptrarray_spliced(l->state->heap, a, at, out, in, n);
+        if (fresh != NULL)
+            list_write_array(w, fresh, list_free_array);
+        /* Without memory for a smaller array, the one that is there will do. */
+        if (fresh != NULL || !cut)
+            return fresh != NULL;
+    }
+    if (cut) {
+        ptrarray_set_size(a, at);
+    }
+    else if (at == size) {
+        ptrarray_append_some(a, in, n);
+    }
+    else if (!w->shared) {
+        ptrarray_splice(&l->array, qsbr_self, at, out, in, n);
+    }
+    else {
+        ptrarray *fresh = ptrarray_spliced(l->state->heap, a, at, out, in, n);
+        if (fresh == NULL)
+            return false;
+        list_write_array(w, fresh, list_free_array);
+    }
+    return true;
+}
+
+/* What is taken out of a list: nothing to drop if `fn` is NULL. */
+typedef struct {
+    retire_fn fn;
+    uint64_t arg;
+    size_t bytes;
+} taken;
+
+/* Of an array that the caller has locked, before the change.  False: no memory. */
+static bool
+take(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, size_t count, taken *t)
+{
+    size_t i = 0;
+    while (i < count && !refs_word_is_object(ptrarray_word(a, start + i * (size_t)step)))
+        i++;
+    *t = (taken){.fn = NULL};
+    if (i == count)
+        return true; /* numbers: nobody's references */
+    if (count == 1) {
+        *t = (taken){.fn = refs_release_item, .arg = ptrarray_word(a, start)};
+        return true;
+    }
+    ptrarray *words = ptrarray_picked(w->list->state->heap, a, start, step, count);
+    if (words == NULL)
+        return false;
+    *t = (taken){list_drop_array, (uintptr_t)words, ptrarray_bytes(words)};
+    return true;
+}
+
+static void
+dropped(list_writing *w, const taken *t)
+{
+    if (t->fn != NULL)
+        list_write_gone(w, t->fn, t->arg, t->bytes);
+}
+
+/* The change did not come to be. */
+static void
+not_taken(const taken *t)
+{
+    if (t->fn == list_drop_array)
+        ptrarray_free((ptrarray *)(uintptr_t)t->arg);
+}
+
+/* list_splice, with what is taken out. */
+static bool
+splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n)
+{
+    taken t;
+    if (!list_write_may_take(w) || !take(w, a, at, 1, out, &t))
+        return false;
+    if (!list_splice(w, a, at, out, in, n)) {
+        not_taken(&t);
+        return false;
+    }
+    dropped(w, &t);
+    return true;
+}
+
+bool
+list_cut_one(list_writing *w, ptrarray *a, size_t at)
+{
+    return splice(w, a, at, 1, NULL, 0);
+}
+
+/* ---- one element ---- */
+
+/* As operator.index(), OverflowError where it is no size.  False with an exception. */
+static bool
+size_argument(PyObject *op, Py_ssize_t *index)
+{
+    PyObject *number = PyNumber_Index(op);
+    if (number == NULL)
+        return false;
+    *index = PyLong_AsSsize_t(number);
+    Py_DECREF(number);
+    return *index != -1 || !PyErr_Occurred();
+}
+
+const char list_insert_doc[] =
+    "insert($self, index, value, /)\n--\n\n"
+    "Insert value before index.\n\n"
+    "Atomic: takes the list's lock; readers see the list with it or without.";
+
+PyObject *
+list_insert(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    list_object *l = list_of(self);
+    Py_ssize_t index;
+    list_writing w;
+    if (!list_arguments("insert", n, 2, 2) || !size_argument(args[0], &index) ||
+        !state_may_store(l->state, args[1]))
+        return NULL;
+    ptrarray *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return NULL;
+    qc_word word = refs_borrowed_word(args[1]);
+    size_t at = list_clamped(index, ptrarray_size(a));
+    bool done = list_write_may_take(&w) && list_splice(&w, a, at, 0, &word, 1);
+    if (done)
+        refs_retain(word);
+    list_write_end(&w);
+    if (!done)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+const char list_pop_doc[] =
+    "pop($self, index=-1, /)\n--\n\n"
+    "Remove and return the element at index, the last one by default.\n\n"
+    "Atomic: takes the list's lock, and no two threads get the same element. Raises\n"
+    "IndexError if the list is empty or the index is out of range.";
+
+PyObject *
+list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    Py_ssize_t index = -1;
+    if (!list_arguments("pop", n, 0, 1) || (n > 0 && !size_argument(args[0], &index)))
+        return NULL;
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, list_of(self));
+    if (a == NULL)
+        return NULL;
+    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
+    qc_word word = 0;
+    bool inside = i < size, done = false;
+    if (inside) {
+        word = ptrarray_word(a, i);
+        done = list_write_may_take(&w) && list_splice(&w, a, i, 1, NULL, 0);
+    }
+#ifdef QC_BREAK_LIST_POP_AT_ONCE
+    bool wait = false;
+#else
+    bool wait = w.shared;
+#endif
+    /* The list's reference is the caller's, unless a reader may be about to take one
+     * from it: then the caller gets another (K8). */
+    if (done && wait && refs_word_is_object(word)) {
+        refs_retain(word);
+        list_write_gone(&w, refs_release_item, word, 0);
+    }
+    list_write_end(&w);
+    if (done)
+        return refs_object(word);
+    if (inside)
+        return PyErr_NoMemory();
+    PyErr_SetString(PyExc_IndexError, size == 0 ? "pop from empty list" : "pop index out of range");
+    return NULL;
+}
+
+int
+list_delete(list_object *l, Py_ssize_t index)
+{
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return -1;
+    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
+    bool inside = i < size, done = inside && list_cut_one(&w, a, i);
+    list_write_end(&w);
+    if (!inside)
+        PyErr_SetString(PyExc_IndexError, "list assignment index out of range");
+    else if (!done)
+        PyErr_NoMemory();
+    return done ? 0 : -1;
+}
+
+/* ---- slices ---- */
+
+/* del l[start::step], `count` elements, that are not one beside the other. */
+static bool
+delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t count)
+{
+    taken t;
+    if (!list_write_may_take(w) || !take(w, a, start, (ptrdiff_t)step, count, &t))
+        return false;
+    if (!w->shared && !ptrarray_is_too_large(a, ptrarray_size(a) - count)) {
+        ptrarray_cut(&w->list->array, qsbr_self, start, step, count);
+    }
+    else {
+        ptrarray *fresh = ptrarray_without(w->list->state->heap, a, start, step, count);
+        if (fresh == NULL) {
+            not_taken(&t);
+            return false;
+        }
+        list_write_array(w, fresh, list_free_array);
+    }
+    dropped(w, &t);
+    return true;
+}
+
+/* l[start::step] = in, of the same length; or the same number of elements in a row. */
+static bool
+assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in)
+{
+    taken t;
+    size_t count = ptrarray_size(in);
+    if (!list_write_may_take(w) || !take(w, a, start, step, count, &t))
+        return false;
+    if (count == 1) {
+        ptrarray_set(&w->list->array, start, ptrarray_word(in, 0));
+    }
+    else if (!w->shared) {
+        ptrarray_replace(&w->list->array, qsbr_self, start, step, in);
+    }
+    else {
+        ptrarray *fresh = ptrarray_with(w->list->state->heap, a, start, step, in);
+        if (fresh == NULL) {
+            not_taken(&t);
+            return false;
+        }
+        list_write_array(w, fresh, list_free_array);
+    }
+    dropped(w, &t);
+    return true;
+}
+
+/* What list says on this interpreter where no iterable is assigned. */
+static const char *
+not_an_iterable(Py_ssize_t step)
+{
+    return PY_VERSION_HEX < 0x030D0000 && step == 1 ? "can only assign an iterable"
+                                                    : "must assign iterable to extended slice";
+}
+
+typedef enum { SLICE_DONE, SLICE_NO_MEMORY, SLICE_OTHER_SIZE } slice_result;
+
+static slice_result
+change_slice(list_writing *w, ptrarray *a, Py_ssize_t start, Py_ssize_t step, size_t count,
+             ptrarray *in)
+{
+    size_t n = in == NULL ? 0 : ptrarray_size(in);
+    if (in != NULL && step != 1 && n != count)
+        return SLICE_OTHER_SIZE;
+    if (count == 0 && n == 0)
+        return SLICE_DONE;
+    bool done;
+    if (in == NULL && step < 0) {
+        start += (Py_ssize_t)(count - 1) * step;
+        step = -step;
+    }
+    if (in != NULL && n == count)
+        done = assign_extended(w, a, (size_t)start, step, in);
+    else if (step == 1)
+        done = splice(w, a, (size_t)start, count, in == NULL ? NULL : ptrarray_words(in), n);
+    else
+        done = delete_extended(w, a, (size_t)start, (size_t)step, count);
+    return done ? SLICE_DONE : SLICE_NO_MEMORY;
+}
+
+int
+list_assign_slice(list_object *l, PyObject *slice, PyObject *value)
+{
+    Py_ssize_t start, stop, step, count = 0;
+    if (PySlice_Unpack(slice, &start, &stop, &step) < 0)
+        return -1;
+    ptrarray *in = value == NULL ? NULL : list_words_from(l, value, not_an_iterable(step));
+    if (value != NULL && in == NULL)
+        return -1;
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
+    slice_result result = SLICE_DONE;
+    if (a != NULL) {
+        count = PySlice_AdjustIndices((Py_ssize_t)ptrarray_size(a), &start, &stop, step);
+        result = change_slice(&w, a, start, step, (size_t)count, in);
+        list_write_end(&w);
+    }
+    if (a != NULL && result == SLICE_DONE) {
+        if (in != NULL)
+            ptrarray_free(in);
+        return 0;
+    }
+    if (result == SLICE_NO_MEMORY)
+        PyErr_NoMemory();
+    else if (result == SLICE_OTHER_SIZE)
+        PyErr_Format(PyExc_ValueError,
+                     "attempt to assign sequence of size %zd to extended slice of size %zd",
+                     (Py_ssize_t)ptrarray_size(in), count);
+    if (in != NULL)
+        ptrarray_drop(in, 0, refs_release);
+    return -1;
+}
+
+/* ---- all elements ---- */
+
+PyObject *
+list_imul(PyObject *self, Py_ssize_t times)
+{
+    list_object *l = list_of(self);
+    list_writing w;
+    if (times <= 0)
+        return list_replace(l, &ptrarray_none) < 0 ? NULL : Py_NewRef(self);
+    ptrarray *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return NULL;
+    size_t size = ptrarray_size(a);
+    bool done = size == 0 || times == 1;
+    if (!done && list_write_may_take(&w)) {
+        ptrarray *fresh = ptrarray_repeated(l->state->heap, a, (size_t)times);
+        if (fresh != NULL) {
+            ptrarray_retain(fresh, size, refs_retain);
+            list_write_array(&w, fresh, list_free_array);
+            done = true;
+        }
+    }
+    list_write_end(&w);
+    return done ? Py_NewRef(self) : PyErr_NoMemory();
+}
