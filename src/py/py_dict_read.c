@@ -29,12 +29,17 @@ keytable_result
 dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slot)
 {
     const probe_ctx *p = &by_value;
+    if (PyTuple_CheckExact(theirs) && PyTuple_CheckExact(p->key)) {
+        refs_comparison r = refs_compare_tuples(theirs, p->key);
+        if (r != REFS_UNKNOWN)
+            return r == REFS_EQUAL ? KEYTABLE_HIT : KEYTABLE_MISS;
+    }
     uint64_t id = t->id;
     uint32_t slot_value = qc_load_relaxed(&t->index[slot]);
     Py_INCREF(theirs); /* plain: the table's reference waits for our section */
     leave(p);
     PyObject *result = PyObject_RichCompare(theirs, p->key, Py_EQ);
-    int equal = result == NULL ? -1 : PyObject_IsTrue(result);
+    int equal = result == NULL ? -1 : result == Py_False ? 0 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     Py_DECREF(theirs);
     keytable *now = come_back(p);

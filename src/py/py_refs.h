@@ -183,23 +183,63 @@ refs_str_equal(PyObject *a, PyObject *b)
            memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * PyUnicode_KIND(a)) == 0;
 }
 
-/* Two exact int. */
-static inline bool
+/* Two exact int.  Those of a word are told apart inline where the interpreter lets us
+ * see them; else by int's own comparison, which is C and refers to nothing but the two
+ * (and returns one of the immortal or static bools).  Only large ones can share a hash
+ * with many others, and converting these first would cost more than comparing them. */
+QC_INLINE bool
 refs_int_equal(PyObject *a, PyObject *b)
 {
-    int overflow_a, overflow_b;
-    long long x = PyLong_AsLongLongAndOverflow(a, &overflow_a);
-    long long y = PyLong_AsLongLongAndOverflow(b, &overflow_b);
-    if (overflow_a == 0 && overflow_b == 0)
-        return x == y;
-    /* Beyond 64 bits: int's own comparison, which is C and refers to nothing
-     * but the two (and returns one of the immortal or static bools). */
-    if (overflow_a != overflow_b)
-        return false;
+#if PY_VERSION_HEX >= 0x030C0000
+    const PyLongObject *x = (const PyLongObject *)a, *y = (const PyLongObject *)b;
+    if (PyUnstable_Long_IsCompact(x) && PyUnstable_Long_IsCompact(y))
+        return PyUnstable_Long_CompactValue(x) == PyUnstable_Long_CompactValue(y);
+#endif
     PyObject *result = PyLong_Type.tp_richcompare(a, b, Py_EQ);
     bool equal = result == Py_True;
     Py_XDECREF(result);
     return equal;
+}
+
+/* What two keys are to each other, as far as it takes no Python code to tell. */
+typedef enum { REFS_EQUAL, REFS_DIFFERENT, REFS_UNKNOWN } refs_comparison;
+
+/* Two items of tuples, in a section or under a lock. */
+QC_INLINE refs_comparison
+refs_compare_items(PyObject *a, PyObject *b)
+{
+    bool equal;
+    if (a == b)
+        return REFS_EQUAL;
+    if (Py_TYPE(a) != Py_TYPE(b))
+        return REFS_UNKNOWN;
+    if (PyUnicode_CheckExact(a))
+        equal = refs_str_equal(a, b);
+    else if (PyLong_CheckExact(a))
+        equal = refs_int_equal(a, b);
+    else if (PyFloat_CheckExact(a))
+        equal = PyFloat_AS_DOUBLE(a) == PyFloat_AS_DOUBLE(b);
+    else
+        return REFS_UNKNOWN;
+    return equal ? REFS_EQUAL : REFS_DIFFERENT;
+}
+
+/* Tuples of up to so many are compared without their __eq__ (Q2). */
+#define REFS_TUPLE_ITEMS 16
+
+/* Two exact tuples, in a section or under a lock: their items stay the same. */
+static inline refs_comparison
+refs_compare_tuples(PyObject *a, PyObject *b)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(a);
+    if (n != PyTuple_GET_SIZE(b) || n > REFS_TUPLE_ITEMS)
+        return REFS_UNKNOWN;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        refs_comparison r = refs_compare_items(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i));
+        if (r != REFS_EQUAL)
+            return r;
+    }
+    return REFS_EQUAL;
 }
 
 /* A list of somebody else's stays as it is from BEGIN to END, which are in one block;

@@ -5,13 +5,14 @@ from support import Number, SameHash, Text, run_threads, scaled
 
 from qsbrcontainers import ConcurrentDict
 
-# How keys are found: the exact types by comparing inside the section, the others by __eq__ outside
-# it; SameHash also collides with everything.
+# How keys are found: the exact types, and tuples of them, by comparing inside the section, the
+# others by __eq__ outside it; SameHash also collides with everything.
 KINDS = {
     "str": lambda i: f"key{i}",
     "int": lambda i: i,
     "equal hashes": lambda i: i * (2**61 - 1),
-    "tuple": lambda i: (i, "key"),
+    "tuple": lambda i: (f"key{i % 7}", i),
+    "tuple of tuples": lambda i: ((i,), "key"),
     "str subclass": lambda i: Text(i),
     "int subclass": lambda i: Number(i),
     "collides": SameHash,

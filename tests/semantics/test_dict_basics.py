@@ -1,7 +1,9 @@
 """Construction, items, methods and order, on dict and on ours alike."""
 
+from itertools import product
+
 import pytest
-from support import Number, SameHash, Text
+from support import Boom, Number, RaisesOnEq, SameHash, Text
 
 from qsbrcontainers import ConcurrentDict
 
@@ -296,6 +298,32 @@ def test_ints_of_equal_hash(make_dict):
     for k in keys[::2]:
         del d[k]
     assert [d.get(k) for k in keys] == [i if i % 2 else None for i in range(20)]
+
+
+@pytest.mark.parametrize("more", [(), (7, "x", 0.5, 2**80), ((-1,), None), tuple(range(40))])
+def test_tuples_of_equal_hash(make_dict, more):
+    """-1 and -2 have one hash, and so have all tuples that differ only in these."""
+    keys = [(*key, *more) for key in product((-1, -2), repeat=6)]
+    assert len({hash(k) for k in keys}) == 1
+    d = make_dict((k, i) for i, k in enumerate(keys))
+    same = [(*k,) for k in keys]
+    assert [d[k] for k in same] == list(range(64))
+    for k in same[::2]:
+        del d[k]
+    d[same[1]] = "new"
+    assert [d.get(k) for k in keys[:5]] == [None, "new", None, 3, None]
+    assert list(d) == keys[1::2] and all(a is b for a, b in zip(d, keys[1::2], strict=True))
+
+
+def test_tuples_are_compared_item_by_item(make_dict):
+    nan = float("nan")
+    d = make_dict({(1, 2.0, "x"): 1, (0.0, nan): 2, (-1, -2): 3, (): 4, (7, SameHash(0)): 5})
+    assert d[True, 2, Text("x")] == 1 and d[1.0, Number(2), "x"] == 1
+    assert d[-0.0, nan] == 2 and (0.0, float("nan")) not in d
+    assert (-2, -1) not in d and d[-1.0, -2] == 3 and d[()] == 4
+    assert d[7, SameHash(0)] == 5 and (7, SameHash(1)) not in d
+    with pytest.raises(Boom):
+        d[7, RaisesOnEq(0)]
 
 
 def test_collisions(make_dict):
