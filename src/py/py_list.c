@@ -230,6 +230,8 @@ static PyMethodDef list_methods[] = {
     {"copy", list_copy, METH_NOARGS, list_copy_doc},
     {"count", list_count, METH_O, list_count_doc},
     {"index", (PyCFunction)(void (*)(void))list_index, METH_FASTCALL, list_index_doc},
+    {"reverse", list_reverse, METH_NOARGS, list_reverse_doc},
+    {"sort", (PyCFunction)(void (*)(void))list_sort, METH_FASTCALL | METH_KEYWORDS, list_sort_doc},
     {"snapshot", list_snapshot_method, METH_NOARGS, list_snapshot_doc},
     {"__reversed__", list_reversed, METH_NOARGS, list_reversed_doc},
     {"__sizeof__", list_sizeof, METH_NOARGS, sizeof_doc},

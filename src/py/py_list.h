@@ -5,6 +5,7 @@
  *   py_list_find.c   what compares elements with a value: in, index, count, remove
  *   py_list_write.c  what writes: the machinery, one element, the end, all elements
  *   py_list_shift.c  what shifts elements: insert, pop, del, slice assignment, *=
+ *   py_list_sort.c   sort and reverse
  *   py_list_atomic.c what list does not have: swap, compare_and_set, incr, drain
  *   py_list_iter.c   the iterators
  *
@@ -166,6 +167,10 @@ PyObject *list_count(PyObject *self, PyObject *value);
 PyObject *list_index(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *list_remove(PyObject *self, PyObject *value);
 extern const char list_count_doc[], list_index_doc[], list_remove_doc[];
+
+PyObject *list_sort(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
+PyObject *list_reverse(PyObject *self, PyObject *ignored);
+extern const char list_sort_doc[], list_reverse_doc[];
 
 /* Adds the methods of py_list_atomic.c: 0, or -1 with an exception. */
 int list_atomic_register(PyTypeObject *type);
