@@ -3,8 +3,10 @@
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
 # make lint    formatting and static checks          make format   apply the formatting
 # make mutants builds that are broken on purpose, each of which a checker must notice
-# make bench   reads by threads, then memory under churn; BENCH=read_scaling, churn, memory or
-#              growth is one of them, with ARGS
+# make bench   ours and the alternatives, the cases that have goals (5 minutes), with every kind of
+#              interpreter; ONLY and ARGS, for benchmarks/suite.py, choose; BENCH=read_scaling,
+#              churn, memory or growth is that program alone
+# make bench-full  all cases, with PYTHON_GIL=1 too (hours)
 # make stress  the larger models, then race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make clean   remove what the others made
@@ -13,12 +15,12 @@ PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
 ONLY ?=
-BENCH ?= read_scaling churn
+BENCH ?=
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format bench stress mutants fuzz clean
+.PHONY: demo test lint format bench bench-full stress mutants fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -38,11 +40,21 @@ fuzz:
 mutants:
 	@$(PYTHON) tests/mutants.py $(ARGS)
 
+ifeq ($(BENCH),)
+bench:
+	@$(PYTHON) benchmarks/everywhere.py $(if $(ONLY),--only "$(ONLY)") \
+		--json build/bench.json --markdown build/bench.md $(ARGS)
+else
 bench:
 	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)
 	@.venv-bench/bin/python -m pip install --quiet '.[peers]' || \
 		echo "Some peers do not install with this interpreter: comparing without them."
 	@for name in $(BENCH); do .venv-bench/bin/python benchmarks/$$name.py $(ARGS) || exit 1; done
+endif
+
+bench-full:
+	@$(PYTHON) benchmarks/everywhere.py $(if $(ONLY),--only "$(ONLY)") --full \
+		--json build/bench-full.json --markdown build/bench-full.md $(ARGS)
 
 .venv-lint/installed: pyproject.toml
 	@$(PYTHON) -m venv --clear .venv-lint

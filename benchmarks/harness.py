@@ -9,8 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+
+import contenders
 
 from qsbrcontainers import stats
 from qsbrcontainers._demo_measure import Spread, cores, gil_enabled, interpreter, table
@@ -53,6 +56,16 @@ def machine() -> dict:
         "barrier": engine["barrier"],
         "numbers": engine["numbers"],
     }
+
+
+def measure(_: dict) -> dict:
+    """What an interpreter says of itself and of who can be measured with it."""
+    return machine() | {"contenders": contenders.installed(), "build": build()}
+
+
+def build() -> str:
+    """What the goals ask for: "free-threaded" or "GIL", by how it was built."""
+    return "free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else "GIL"
 
 
 def header() -> str:

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,7 +48,11 @@ def together(threads: int, prepare: Callable[[], object], work: Callable[[object
     barrier = threading.Barrier(threads)
 
     def run(_):
-        argument = prepare()
+        try:
+            argument = prepare()
+        except BaseException:
+            barrier.abort()  # or the others would wait for ever
+            raise
         barrier.wait()
         start = time.perf_counter()
         work(argument)
@@ -62,26 +66,36 @@ def together(threads: int, prepare: Callable[[], object], work: Callable[[object
 TIMEOUT = 300  # seconds; a case that works takes one or two
 CHILD = """
 import json, sys
-sys.path, module, case = json.loads(sys.argv[1])
+path, module, case = json.loads(sys.argv[1])
+sys.path[:] = path + [entry for entry in sys.path if entry not in path]
 import importlib
 print(json.dumps(importlib.import_module(module).measure(case)))
 """
 
 
-def fresh(module: str, case: dict) -> dict | None:
+def fresh(
+    module: str,
+    case: dict,
+    python: str = sys.executable,
+    path: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict | None:
     """What ``measure(case)`` of *module* returns in an interpreter of its own, through JSON.
 
     None where it fails or hangs: stderr tells. The child finds modules where this process
-    does. It has a session of its own: Ctrl-C reaches only this process, which kills it then.
+    does, or if it is another interpreter, *python*, in *path* and then where that does. It has
+    a session of its own: Ctrl-C reaches only this process, which kills it then.
     """
     flags = [f"-X{k}" if v is True else f"-X{k}={v}" for k, v in sys._xoptions.items()]
-    command = [sys.executable, "-P", *flags, "-c", CHILD, json.dumps([sys.path, module, case])]
+    given = json.dumps([sys.path if path is None else list(path), module, case])
+    command = [python, "-P", *flags, "-c", CHILD, given]
     try:
         done = subprocess.run(
             command,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            env=os.environ | (environment or {}),
             timeout=TIMEOUT,
             check=True,
         )

@@ -1,0 +1,155 @@
+"""Where it must be: ratios that a run either reaches or does not.
+
+Each row is one of the table in the README; its parts are measured and shown one by one. The goals
+are about medians; the interval says how sure that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import contenders as who
+from results import Cell, Measured, Results
+
+from qsbrcontainers._demo_measure import table
+
+FREE, GIL = "free-threaded", "GIL"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A part of a row: one cell, or its ratio to another, against a limit."""
+
+    row: str
+    part: str
+    above: Cell
+    below: Cell | None
+    at_least: float | None = None
+    at_most: float | None = None
+    builds: tuple[str, ...] = (FREE,)
+
+    @property
+    def limit(self) -> str:
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return f">= {self.at_least:g} x"
+
+    def measured(self, results: Results) -> Measured | None:
+        if self.below is None:
+            return results.figure(self.above)
+        return results.ratio(self.above, self.below)
+
+    def verdict(self, measured: Measured | None) -> str:
+        if measured is None:
+            return "NOT MEASURED"
+        if self.at_most is not None:
+            reached, sure = measured.median <= self.at_most, measured.high <= self.at_most
+            missed = measured.low > self.at_most
+        else:
+            reached, sure = measured.median >= self.at_least, measured.low >= self.at_least
+            missed = measured.high < self.at_least
+        said = "reached" if reached else "NOT REACHED"
+        return said if sure or missed else f"{said}, not for sure"
+
+
+def cell(case: str, contender: str = who.OURS, threads: int = 1, size: int = 1000) -> Cell:
+    return Cell(case, contender, threads, size)
+
+
+def scaling(row: str, case: str, at_least: float, ours: str = who.OURS, size: int = 1000) -> Goal:
+    """Two threads against its own one."""
+    above, below = cell(case, ours, 2, size), cell(case, ours, 1, size)
+    return Goal(row, "2 threads : 1 thread", above, below, at_least)
+
+
+def against(
+    row: str,
+    case: str,
+    other: str,
+    at_least: float,
+    threads: int = 2,
+    ours: str = who.OURS,
+    size: int = 1000,
+    builds: tuple[str, ...] = (FREE,),
+) -> Goal:
+    part = f": {other}, {threads} thread{'s' if threads > 1 else ''}"
+    above, below = cell(case, ours, threads, size), cell(case, other, threads, size)
+    return Goal(row, part, above, below, at_least, builds=builds)
+
+
+def _free_threaded() -> list[Goal]:
+    own, interned = "read str -> int, own keys", "read, interned keys (literals)"
+    goals = [
+        against(own, "read-str-int", who.DICT, 1.7, threads=1),
+        scaling(own, "read-str-int", 1.9),
+        against(own, "read-str-int", who.DICT, 5),
+        *(
+            against(own, "read-str-int", peer, 6)
+            for peer in (who.CEREGGII, who.HANDLES, who.FT_UTILS, who.WRAPPED)
+        ),
+        against(own, "read-str-int", who.PRIVATE, 1.5),
+        against("read int -> int", "read-int-int", who.DICT, 6),
+        against("read str -> object", "read-str-object", who.DICT, 2.5),
+        scaling(interned, "read-interned-int", 1.9),
+        against(interned, "read-interned-int", who.DICT, 12),
+        against("read, shared key objects", "read-shared-int", who.DICT, 5),
+        Goal(
+            "get_many(100), per key",
+            ": d[k], 1 thread",
+            cell("get-many"),
+            cell("read-str-int"),
+            at_least=2,
+        ),
+        against("mix 95/5", "mix-95-5", who.DICT, 4),
+        scaling("app.cache[k], app shared by share", "reached-shared", 1.9),
+    ]
+    return goals
+
+
+TABLE: list[Goal] = [*_free_threaded()]
+
+
+def needed(build: str) -> list[Cell]:
+    """The cells that must be measured with an interpreter of this build, each once."""
+    cells = {}
+    for goal in TABLE:
+        if build in goal.builds:
+            cells |= dict.fromkeys(each for each in (goal.above, goal.below) if each)
+    return list(cells)
+
+
+def show(results: Results) -> str:
+    """The table, for an interpreter; empty if there are no goals for it."""
+    rows = [["goal", "", "", "median (interval)", ""]]
+    before = ""
+    for goal in TABLE:
+        if results.about["build"] not in goal.builds:
+            continue
+        measured = goal.measured(results)
+        name = "" if goal.row == before else goal.row
+        before = goal.row
+        shown = f"{measured:.2f}" if measured else "-"
+        rows.append([name, goal.part, goal.limit, shown, goal.verdict(measured)])
+    return table(rows) if rows[1:] else ""
+
+
+def as_json(results: Results) -> list[dict]:
+    found = []
+    for goal in TABLE:
+        if results.about["build"] in goal.builds:
+            measured = goal.measured(results)
+            found.append(
+                {
+                    "row": goal.row,
+                    "part": goal.part,
+                    "limit": goal.limit,
+                    "median": measured and measured.median,
+                    "interval": measured and [measured.low, measured.high],
+                    "confidence": measured and measured.confidence,
+                    "rounds": measured and measured.rounds,
+                    "left_out": measured and measured.left_out,
+                    "disturbed": measured and measured.disturbed,
+                    "verdict": goal.verdict(measured),
+                }
+            )
+    return found

@@ -1,0 +1,239 @@
+"""The benchmark suite: every case runs, and what it says of figures is right. Nothing is timed."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import cases  # noqa: E402
+import contenders  # noqa: E402
+import goals  # noqa: E402
+import loops  # noqa: E402
+import noise  # noqa: E402
+from results import Cell, Measured, Results  # noqa: E402
+
+INSTALLED = contenders.installed()
+QUIET = {"loop": 1.0, "cpu": 1.0, "switches": 0.0, "in_each_others_way": False}
+
+# In a process of its own: a peer may turn the GIL on, or crash.
+EVERY_CONTENDER = """
+import json, sys, traceback
+sys.path.insert(0, sys.argv[1])
+import cases
+for cell in json.loads(sys.argv[2]):
+    try:
+        said = cases.measure(cell)["figure"]
+    except Exception:
+        said = traceback.format_exc()
+    print(json.dumps([cell, said]), flush=True)
+"""
+
+
+def run(*command, **how):
+    """This interpreter with the command; not with -P, which would hide a program's neighbours."""
+    environment = {name: os.environ[name] for name in os.environ if name != "PYTHONSAFEPATH"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        **how,
+    )
+
+
+def cells_of(case):
+    names = [name for name in case.contenders if name in INSTALLED]
+    return [
+        {"case": case.name, "contender": name, "threads": threads, "size": 40, "seconds": 0.0}
+        for name in names
+        if case.can(contenders.BY_NAME[name])
+        for threads in case.threads[:2]
+    ]
+
+
+@cache
+def measured(group):
+    """What became of each cell of a group's cases: a figure, or a traceback; and the exit."""
+    cells = [
+        cell for case in cases.CASES.values() if case.group == group for cell in cells_of(case)
+    ]
+    done = run("-P", "-c", EVERY_CONTENDER, BENCHMARKS, json.dumps(cells))
+    return [json.loads(line) for line in done.stdout.splitlines()], done
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_every_case_runs(name):
+    case = cases.CASES[name]
+    found, done = measured(case.group)
+    of_case = [(cell, said) for cell, said in found if cell["case"] == name]
+    assert [cell for cell, _ in of_case] == cells_of(case) != [], done.stderr
+    for cell, said in of_case:
+        assert isinstance(said, float) and said > 0, f"{cell}: {said}"
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_goal_is_about_cells_that_are_measured():
+    for goal in goals.TABLE:
+        for cell in filter(None, (goal.above, goal.below)):
+            case = cases.CASES[cell.case]
+            assert cell.contender in case.contenders
+            assert case.can(contenders.BY_NAME[cell.contender])
+            assert cell.size in case.sizes and cell.threads in case.threads
+    assert {build for goal in goals.TABLE for build in goal.builds} <= {"free-threaded", "GIL"}
+
+
+def test_a_mix_has_the_shares_that_it_says():
+    case = cases.CASES["mix-95-5"]
+    code = loops.source(case, contenders.BY_NAME["dict + Lock"])
+    assert code.count("with helper:") == 100
+    assert code.count("] = v") == 5
+
+
+def test_every_key_of_a_step_is_used_once():
+    code = loops.source(cases.CASES["read-str-int"], contenders.BY_NAME["dict"])
+    assert [code.count(f"c[k{i}]") for i in range(10)] == [1] * 10
+
+
+def test_operations_are_counted():
+    case = cases.CASES["read-str-int"]
+    cell = {"contender": "dict", "threads": 2, "size": 200, "seconds": 0.0}
+    measurement = loops.Measurement(case, contenders.BY_NAME["dict"], cell)
+    measurement.container, measurement.stored = measurement.filled()
+    assert measurement.run(3)[1] == 2 * 200 * 3
+    case = cases.CASES["get-many"]
+    measurement = loops.Measurement(case, contenders.BY_NAME["ConcurrentDict"], cell)
+    measurement.container, measurement.stored = measurement.filled()
+    assert measurement.run(3)[1] == 2 * 200 * 3
+
+
+def test_interval_of_the_median():
+    assert Measured.of([5, 1, 3, 2, 4], 0, False) == Measured(3, 1, 5, 5, 0.9375, 0, False)
+    nine = Measured.of(list(range(9)), 2, False)
+    assert (nine.low, nine.median, nine.high, nine.left_out) == (1, 4, 7, 2)
+    assert 0.9 < nine.confidence < 1
+    one = Measured.of([2.0], 0, True)
+    assert (one.low, one.high, one.confidence) == (2.0, 2.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "seen, why",
+    [
+        ({}, None),
+        ({"loop": 1.2}, "slower"),
+        ({"others": 0.2}, "others"),
+        ({"steal": 0.1}, "stolen"),
+        ({"switches": 500}, "put off"),
+        ({"switches": 500, "in_each_others_way": True}, None),
+    ],
+)
+def test_what_disturbs_is_noticed(seen, why):
+    found = noise.reasons(QUIET | seen, 1.0)
+    assert (why in found[0]) if why else not found
+
+
+def results_of(rounds):
+    """Results in which ours has `rounds`, each a list of (figure, others' share), and dict 1.0."""
+    tries = [
+        [{"figure": figure, "seen": QUIET | {"others": others}} for figure, others in each]
+        for each in rounds
+    ]
+    quiet = [[{"figure": 1.0, "seen": QUIET}] for _ in rounds]
+    ours, other = (
+        Cell("read-str-int", "ConcurrentDict", 1, 1000),
+        Cell("read-str-int", "dict", 1, 1000),
+    )
+    about = {"build": "free-threaded", "gil": False}
+    return Results("here", about, {ours: tries, other: quiet}), ours, other
+
+
+def test_a_disturbed_round_is_left_out_and_counted():
+    found, ours, other = results_of([[(2.0, 0)], [(9.0, 0.5)], [(2.2, 0)], [(8.0, 0.5), (2.1, 0)]])
+    assert found.figure(ours).median == 2.1
+    assert found.ratio(ours, other).left_out == 1
+    assert found.ratio(ours, other).rounds == 3
+    assert found.disturbed_rounds() == (1, 8, 1)
+    again = Results.from_json(json.loads(json.dumps(found.as_json())))
+    assert again.ratio(ours, other) == found.ratio(ours, other)
+
+
+def test_where_all_rounds_are_disturbed_it_is_said():
+    found, ours, other = results_of([[(2.0, 0.5)], [(3.0, 0.5)]])
+    assert found.ratio(ours, other).disturbed
+    assert f"{found.ratio(ours, other):.1f}" == "2.5 (2.0 to 3.0) !"
+
+
+def test_verdicts():
+    found, ours, other = results_of([[(2.0, 0)]] * 5)
+
+    def verdict(**limit):
+        goal = goals.Goal("row", "part", ours, other, **limit)
+        return goal.verdict(goal.measured(found))
+
+    assert verdict(at_least=1.9) == "reached"
+    assert verdict(at_least=2.1) == "NOT REACHED"
+    assert verdict(at_most=2.0) == "reached"
+    assert verdict(at_most=1.9) == "NOT REACHED"
+    unsure, ours, other = results_of([[(figure, 0)] for figure in (1.0, 2.0, 3.0, 2.5, 1.5)])
+    goal = goals.Goal("row", "part", ours, other, at_least=1.9)
+    assert goal.verdict(goal.measured(unsure)) == "reached, not for sure"
+    assert goal.verdict(None) == "NOT MEASURED"
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """The whole program on two small cases, with a contender that nobody has."""
+    arguments = ["--cases", "read-str-int", "get-many", "--rounds", 2, "--seconds", 0, "--size", 40]
+    out = {"json": tmp_path / "deeper" / "out.json", "markdown": tmp_path / "out.md"}
+    files = [part for kind, path in out.items() for part in (f"--{kind}", path)]
+    done = run(BENCHMARKS / "suite.py", *arguments, *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+def test_the_suite_from_end_to_end(small_run):
+    done, out = small_run
+    data = json.loads(out["json"].read_text())
+    [interpreter] = data["interpreters"]
+    assert {cell["case"] for cell in interpreter["cells"]} == {"read-str-int", "get-many"}
+    assert all(len(cell["rounds"]) == 2 for cell in interpreter["cells"])
+    assert all("disturbed" in t for c in interpreter["cells"] for r in c["rounds"] for t in r)
+    missing = set(cases.CASES["read-str-int"].contenders) - set(INSTALLED)
+    for name in missing:
+        assert f"left out: {name} is not installed" in done.stdout
+        assert name in interpreter["left_out"]
+    assert "d[k], str keys, int values" in done.stdout
+    text = out["markdown"].read_text()
+    assert "| dict + Lock |" in text
+    shown = run(BENCHMARKS / "report.py", out["json"])
+    assert shown.returncode == 0, shown.stderr
+    assert "d[k], str keys, int values" in shown.stdout
+    assert run(BENCHMARKS / "report.py", "--markdown", out["json"]).stdout.strip() == text.strip()
+
+
+def test_one_that_fails_is_left_out_loudly(tmp_path):
+    """A contender whose container cannot be used: the others' figures are there nevertheless."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import suite, types\n"
+        "from results import Cell\n"
+        "python = suite.Python(sys.executable); python.introduce()\n"
+        "cells = {python.label: [Cell('read-str-int', name, 1, -1 if name == 'dict' else 40)"
+        " for name in ('ConcurrentDict', 'dict')]}\n"
+        "options = types.SimpleNamespace(rounds=2, seconds=0)\n"
+        "run = suite.Run([python], cells, options); run.all_rounds()\n"
+        "print(len(run.results[python.label].rounds), run.left_out)\n"
+    )
+    done = run("-P", "-c", code, BENCHMARKS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "failed: see above" in done.stdout and done.stdout.startswith("1 {")
+    assert "!! " in done.stderr
