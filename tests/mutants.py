@@ -213,6 +213,18 @@ IN_PYTHON = {
         "pop() drops the list's reference without a grace period",
         "test_list_pop",
     ),
+    "LIST_INSTALL_BLIND": (
+        "incr(), compute() and the like do not look whether the element is the one they saw",
+        "test_list_linearizability",
+    ),
+    "LIST_DRAIN_IN_TWO": (
+        "drain() copies the elements and then removes what is there",
+        "test_list_linearizability",
+    ),
+    "LIST_INDEX_EARLY": (
+        "append_index() returns the length that it found before",
+        "test_list_linearizability",
+    ),
     "NO_RELOOK": (
         "get_or_create() does not look again after it has registered",
         "test_get_or_create",

@@ -70,12 +70,16 @@ install(seen *s, qc_word word)
         size_t size = ptrarray_size(a);
         size_t i = (size_t)s->index + (s->index < 0 ? size : 0);
         done = i < size && ptrarray_word(a, i) == s->word;
-        if (done && refs_word_is_object(s->word) && !list_write_may_take(&w))
+        bool object = refs_word_is_object(s->word);
+#ifdef QC_BREAK_LIST_INSTALL_BLIND
+        done = i < size && refs_word_is_object(ptrarray_word(a, i)) == object;
+#endif
+        if (done && object && !list_write_may_take(&w))
             done = -1;
         if (done > 0) {
-            ptrarray_set(&s->l->array, i, word);
-            if (refs_word_is_object(s->word))
-                list_write_gone(&w, refs_release_item, s->word, 0);
+            qc_word old = ptrarray_set(&s->l->array, i, word);
+            if (object)
+                list_write_gone(&w, refs_release_item, old, 0);
         }
         list_write_end(&w);
         if (done < 0)
@@ -270,6 +274,9 @@ append_index(PyObject *self, PyObject *value)
     Py_ssize_t index = list_add(list_of(self), NULL, word);
     if (index < 0)
         refs_release(word);
+#ifdef QC_BREAK_LIST_INDEX_EARLY
+    index = index < 0 ? index : expected;
+#endif
     if (index == expected)
         return result;
     Py_DECREF(result);
@@ -363,6 +370,11 @@ drain(PyObject *self, PyObject *Py_UNUSED(ignored))
     list_writing w;
     ptrarray *taken;
     PyObject *result;
+#ifdef QC_BREAK_LIST_DRAIN_IN_TWO
+    result = list_snapshot(list_of(self));
+    Py_XDECREF(list_clear(self, NULL));
+    return result;
+#endif
     for (Py_ssize_t n, slack = 0;; slack = n / 8 + 64) {
         n = list_length(self);
         result = n < 0 ? NULL : PyList_New(n + slack);
