@@ -349,6 +349,23 @@ ptrarray_take(ptrarray_root *root)
  * memory. */
 ptrarray *ptrarray_new(heap *h, size_t capacity);
 
+/* Fills a new one: words at any of its places, in any order, then how many there are. */
+static inline void
+ptrarray_put(ptrarray *a, size_t i, qc_word word)
+{
+    qc_assert(i < a->capacity);
+    qc_store_relaxed(&a->words[i], word);
+}
+
+static inline void
+ptrarray_filled(ptrarray *a, size_t size)
+{
+    qc_assert(size <= a->capacity);
+    if (size != 0)
+        qc_store_relaxed(&a->size, size);
+    ptrarray_check(a);
+}
+
 /* An array with the words of `a`, which the caller has locked, and room for `more`
  * and some.  Two arrays have the words then; who publishes this one does away with
  * the memory of `a` alone.  NULL: no memory. */

@@ -128,8 +128,9 @@ PyObject *list_from_moment(ptrarray *moment);
  * TypeError(if_not), unless that is NULL, where `iterable` is none. */
 ptrarray *list_words_from(list_object *l, PyObject *iterable, const char *if_not);
 
-/* The same of the items of a list or tuple.  No safe point. */
-ptrarray *list_words_of(list_object *l, PyObject *items);
+/* The same of the items of a list or tuple, with `any` also those that no container may
+ * hold: to be compared.  No safe point. */
+ptrarray *list_words_of(list_object *l, PyObject *items, bool any);
 
 /* Replaces all elements by `fresh`, at once, and takes it over: 0, or -1 with
  * MemoryError and the list as it was. */

@@ -8,106 +8,7 @@
  * count is touched and no memory asked for. */
 #include "py/py_list_write.h"
 
-#include <float.h>
-
-/* ---- what needs no Python code ---- */
-
-typedef enum {
-    KIND_ODD, /* may have any __eq__ */
-    KIND_STR,
-    KIND_INT,
-    KIND_FLOAT,
-    KIND_NONE,
-} value_kind;
-
-/* Whether one element is the wanted one. */
-typedef enum { MATCH_NO, MATCH_YES, MATCH_ASK } match;
-
-typedef struct {
-    PyObject *value;
-    qc_word word;
-    value_kind kind;
-    int64_t as_int;  /* KIND_INT */
-    double as_float; /* KIND_FLOAT */
-} wanted;
-
-/* Longer ones are compared without the lock. */
-#define STR_MAX 4096
-
-/* A number beyond 64 bits is odd. */
-QC_INLINE value_kind
-kind_of(qc_word word, int64_t *as_int, double *as_float)
-{
-    if (!refs_word_is_object(word)) {
-        if (word_is_int(word)) {
-            *as_int = word_to_int(word);
-            return KIND_INT;
-        }
-        *as_float = word_to_double(word);
-        return KIND_FLOAT;
-    }
-    PyObject *op = word_to_pointer(word);
-    if (PyUnicode_CheckExact(op))
-        return PyUnicode_GET_LENGTH(op) <= STR_MAX ? KIND_STR : KIND_ODD;
-    if (PyLong_CheckExact(op) || PyBool_Check(op)) {
-        int overflow;
-        *as_int = PyLong_AsLongLongAndOverflow(op, &overflow);
-        return overflow == 0 ? KIND_INT : KIND_ODD;
-    }
-    if (PyFloat_CheckExact(op)) {
-        *as_float = PyFloat_AS_DOUBLE(op);
-        return KIND_FLOAT;
-    }
-    return op == Py_None ? KIND_NONE : KIND_ODD;
-}
-
-static wanted
-wanted_value(PyObject *value)
-{
-    wanted w = {.value = value, .word = refs_borrowed_word(value)};
-    w.kind = kind_of(w.word, &w.as_int, &w.as_float);
-    return w;
-}
-
-static match
-int_is_float(int64_t i, double d)
-{
-    const int64_t exact = (int64_t)1 << DBL_MANT_DIG;
-    return i < -exact || i > exact ? MATCH_ASK : (double)i == d ? MATCH_YES : MATCH_NO;
-}
-
-static match
-compare(const wanted *w, qc_word word)
-{
-    int64_t as_int = 0;
-    double as_float = 0;
-    value_kind kind = kind_of(word, &as_int, &as_float);
-    if (kind == KIND_ODD || w->kind == KIND_ODD)
-        return MATCH_ASK;
-    if (kind == KIND_INT && w->kind == KIND_FLOAT)
-        return int_is_float(as_int, w->as_float);
-    if (kind == KIND_FLOAT && w->kind == KIND_INT)
-        return int_is_float(w->as_int, as_float);
-    if (kind != w->kind)
-        return MATCH_NO;
-    bool same = kind == KIND_INT     ? as_int == w->as_int
-                : kind == KIND_FLOAT ? as_float == w->as_float
-                : kind == KIND_STR   ? refs_str_equal(word_to_pointer(word), w->value)
-                                     : true;
-    return same ? MATCH_YES : MATCH_NO;
-}
-
-/* Identity first, as everywhere; and most lists are of one kind. */
-QC_INLINE match
-match_word(const wanted *w, qc_word word)
-{
-    if (word == w->word)
-        return MATCH_YES;
-    if (w->kind == KIND_INT && !refs_word_is_object(word) && word_is_int(word) &&
-        !refs_word_is_object(w->word))
-        return MATCH_NO;
-    return compare(w, word);
-}
+#include "py/py_words.h"
 
 /* ---- looking through a list ---- */
 
@@ -121,11 +22,11 @@ typedef struct {
 
 /* From *start on, below `stop`: MATCH_YES if *start is the one, MATCH_ASK if that needs
  * Python code.  With the lock. */
-static match
-look_through(const wanted *w, search *s, ptrarray *a, size_t *start, size_t stop)
+static word_match
+look_through(const word_value *w, search *s, ptrarray *a, size_t *start, size_t stop)
 {
     for (size_t i = *start; i < stop; i++) {
-        match m = match_word(w, ptrarray_word(a, i));
+        word_match m = words_match(w, ptrarray_word(a, i));
         if (m == MATCH_NO)
             continue;
         if (m == MATCH_YES && s->count) {
@@ -138,28 +39,16 @@ look_through(const wanted *w, search *s, ptrarray *a, size_t *start, size_t stop
     return MATCH_NO;
 }
 
-/* __eq__, for a word with a reference of the caller's. */
-static int
-ask(const wanted *w, qc_word word)
-{
-    if (refs_word_is_object(word))
-        return PyObject_RichCompareBool(word_to_pointer(word), w->value, Py_EQ);
-    PyObject *item = refs_object(word);
-    int equal = item == NULL ? -1 : PyObject_RichCompareBool(item, w->value, Py_EQ);
-    Py_XDECREF(item);
-    return equal;
-}
-
 /* What is left of the list, from its index `from` on, as it was.  Takes `rest` over. */
 static int
-ask_rest(const wanted *w, search *s, ptrarray *rest, size_t from)
+ask_rest(const word_value *w, PyObject *value, search *s, ptrarray *rest, size_t from)
 {
     int found = 0;
     size_t i = 0;
     for (size_t n = ptrarray_size(rest); found == 0 && i < n; i++) {
         qc_word word = ptrarray_word(rest, i);
-        match m = match_word(w, word);
-        found = m == MATCH_ASK ? ask(w, word) : m == MATCH_YES;
+        word_match m = words_match(w, word);
+        found = m == MATCH_ASK ? words_equal(word, value) : m == MATCH_YES;
         if (found == 1 && !s->count) {
             s->at = from + i;
             s->word = word;
@@ -186,15 +75,16 @@ moment_from(list_object *l, ptrarray *a, size_t from, size_t until)
 
 /* 1 found, 0 not, -1 with an exception. */
 static int
-list_search(list_object *l, const wanted *w, search *s, Py_ssize_t start, Py_ssize_t stop)
+list_search(list_object *l, PyObject *value, search *s, Py_ssize_t start, Py_ssize_t stop)
 {
+    word_value w = word_value_of(refs_borrowed_word(value));
     if (list_begin(l) == NULL)
         return -1;
     list_lock(l);
     ptrarray *a = ptrarray_locked(&l->array), *rest = NULL;
     size_t from = list_clamped(start, ptrarray_size(a));
     size_t until = list_clamped(stop, ptrarray_size(a));
-    match m = look_through(w, s, a, &from, until);
+    word_match m = look_through(&w, s, a, &from, until);
     if (m == MATCH_ASK)
         rest = moment_from(l, a, from, until);
     list_unlock(l);
@@ -203,7 +93,7 @@ list_search(list_object *l, const wanted *w, search *s, Py_ssize_t start, Py_ssi
     if (m != MATCH_ASK)
         return m == MATCH_YES;
     if (rest != NULL)
-        return ask_rest(w, s, rest, from);
+        return ask_rest(&w, value, s, rest, from);
     PyErr_NoMemory();
     return -1;
 }
@@ -219,9 +109,8 @@ forget(search *s)
 int
 list_contains(PyObject *self, PyObject *value)
 {
-    wanted w = wanted_value(value);
     search s = {.count = false};
-    int found = list_search(list_of(self), &w, &s, 0, PY_SSIZE_T_MAX);
+    int found = list_search(list_of(self), value, &s, 0, PY_SSIZE_T_MAX);
     forget(&s);
     return found;
 }
@@ -235,9 +124,8 @@ const char list_count_doc[] =
 PyObject *
 list_count(PyObject *self, PyObject *value)
 {
-    wanted w = wanted_value(value);
     search s = {.count = true};
-    if (list_search(list_of(self), &w, &s, 0, PY_SSIZE_T_MAX) < 0)
+    if (list_search(list_of(self), value, &s, 0, PY_SSIZE_T_MAX) < 0)
         return NULL;
     return PyLong_FromSize_t(s.at);
 }
@@ -269,9 +157,8 @@ list_index(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (!list_arguments("index", n, 1, 3) || (n > 1 && !slice_index(args[1], &start)) ||
         (n > 2 && !slice_index(args[2], &stop)))
         return NULL;
-    wanted w = wanted_value(args[0]);
     search s = {.count = false};
-    int found = list_search(list_of(self), &w, &s, start, stop);
+    int found = list_search(list_of(self), args[0], &s, start, stop);
     forget(&s);
     if (found == 1)
         return PyLong_FromSize_t(s.at);
@@ -324,8 +211,9 @@ remove_asked(list_object *l, const search *s, bool insist)
 }
 
 static remove_result
-try_to_remove(list_object *l, const wanted *wanted, bool insist)
+try_to_remove(list_object *l, PyObject *value, bool insist)
 {
+    word_value wanted = word_value_of(refs_borrowed_word(value));
     list_writing w;
     search s = {.count = false};
     ptrarray *a = list_write_begin(&w, l), *rest = NULL;
@@ -333,7 +221,7 @@ try_to_remove(list_object *l, const wanted *wanted, bool insist)
         return REMOVE_ERROR;
     size_t from = 0;
     bool done = true;
-    match m = look_through(wanted, &s, a, &from, ptrarray_size(a));
+    word_match m = look_through(&wanted, &s, a, &from, ptrarray_size(a));
     s.version = ptrarray_version(&l->array);
     if (m == MATCH_YES)
         done = list_cut_one(&w, a, from);
@@ -346,7 +234,7 @@ try_to_remove(list_object *l, const wanted *wanted, bool insist)
     }
     if (m != MATCH_ASK)
         return m == MATCH_YES ? REMOVE_DONE : REMOVE_NONE;
-    int found = ask_rest(wanted, &s, rest, from);
+    int found = ask_rest(&wanted, value, &s, rest, from);
     if (found != 1)
         return found < 0 ? REMOVE_ERROR : REMOVE_NONE;
     remove_result result = remove_asked(l, &s, insist);
@@ -365,10 +253,9 @@ const char list_remove_doc[] =
 PyObject *
 list_remove(PyObject *self, PyObject *value)
 {
-    wanted w = wanted_value(value);
     remove_result result = REMOVE_AGAIN;
     for (unsigned tries = 1; result == REMOVE_AGAIN; tries++)
-        result = try_to_remove(list_of(self), &w, tries >= REMOVE_TRIES);
+        result = try_to_remove(list_of(self), value, tries >= REMOVE_TRIES);
     if (result == REMOVE_DONE)
         Py_RETURN_NONE;
     if (result == REMOVE_NONE)

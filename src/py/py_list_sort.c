@@ -41,12 +41,13 @@ publish_sorted(list_object *l, PyObject *items, uint64_t version, size_t capacit
 {
     Py_ssize_t n = PyList_GET_SIZE(items);
     ptrarray *fresh = ptrarray_new(l->state->heap, capacity);
-    for (Py_ssize_t i = 0; fresh != NULL && i < n; i++)
-        ptrarray_append(fresh, refs_borrowed_word(PyList_GET_ITEM(items, i)));
     if (fresh == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    for (Py_ssize_t i = 0; i < n; i++)
+        ptrarray_put(fresh, (size_t)i, refs_borrowed_word(PyList_GET_ITEM(items, i)));
+    ptrarray_filled(fresh, (size_t)n);
     list_writing w;
     ptrarray *a = list_write_begin(&w, l);
     bool same = false, done = false;

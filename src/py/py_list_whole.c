@@ -4,6 +4,8 @@
  * (A5); readers notice nothing. */
 #include "py/py_list.h"
 
+#include "py/py_words.h"
+
 /* ---- moments ---- */
 
 ptrarray *
@@ -109,7 +111,7 @@ list_slice(PyObject *self, PyObject *slice)
 static ptrarray *
 operand(list_object *l, PyObject *other)
 {
-    return PyList_Check(other) ? list_words_of(l, other) : list_moment(list_of(other));
+    return PyList_Check(other) ? list_words_of(l, other, false) : list_moment(list_of(other));
 }
 
 PyObject *
@@ -161,18 +163,67 @@ list_repeat(PyObject *self, Py_ssize_t times)
 
 /* ---- comparisons ---- */
 
+/* a[i] == b[i], of two moments: 1, 0, or -1 with an exception. */
+static int
+same_at(ptrarray *a, ptrarray *b, size_t i)
+{
+    qc_word x = ptrarray_word(a, i), y = ptrarray_word(b, i);
+    if (x == y)
+        return 1;
+    word_value v = word_value_of(x);
+    word_match m = words_match(&v, y);
+    if (m != MATCH_ASK)
+        return m == MATCH_YES;
+    refs_retain(y);
+    PyObject *other = refs_object(y);
+    int same = other == NULL ? -1 : words_equal(x, other);
+    Py_XDECREF(other);
+    return same;
+}
+
+/* As list compares: by the first elements that are not equal, or else by length. */
+static PyObject *
+compare(ptrarray *a, ptrarray *b, int op)
+{
+    size_t n_a = ptrarray_size(a), n_b = ptrarray_size(b), i = 0;
+    if (n_a != n_b && (op == Py_EQ || op == Py_NE))
+        return PyBool_FromLong(op == Py_NE);
+    for (; i < n_a && i < n_b; i++) {
+        int same = same_at(a, b, i);
+        if (same < 0)
+            return NULL;
+        if (same == 0)
+            break;
+    }
+    if (i == n_a || i == n_b)
+        Py_RETURN_RICHCOMPARE(n_a, n_b, op);
+    if (op == Py_EQ || op == Py_NE)
+        return PyBool_FromLong(op == Py_NE);
+    refs_retain(ptrarray_word(a, i));
+    refs_retain(ptrarray_word(b, i));
+    PyObject *x = refs_object(ptrarray_word(a, i)), *y = refs_object(ptrarray_word(b, i));
+    PyObject *result = x == NULL || y == NULL ? NULL : PyObject_RichCompare(x, y, op);
+    Py_XDECREF(x);
+    Py_XDECREF(y);
+    return result;
+}
+
 PyObject *
 list_richcompare(PyObject *self, PyObject *other, int op)
 {
     list_object *l = list_of(self);
     if (!list_is_list(l, other))
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *a = list_snapshot(l);
+    ptrarray *a = list_moment(l);
     if (a == NULL)
         return NULL;
-    PyObject *b = PyList_Check(other) ? Py_NewRef(other) : list_snapshot(list_of(other));
-    PyObject *result = b == NULL ? NULL : PyList_Type.tp_richcompare(a, b, op);
-    Py_DECREF(a);
-    Py_XDECREF(b);
+    /* A list may hold what this one may not (the sentinels), and can be compared still. */
+    ptrarray *b = PyList_Check(other) ? list_words_of(l, other, true) : list_moment(list_of(other));
+    PyObject *result = NULL;
+    if (b != NULL) {
+        result = compare(a, b, op);
+        ptrarray_drop(b, 0, refs_release);
+    }
+    ptrarray_drop(a, 0, refs_release);
     return result;
 }

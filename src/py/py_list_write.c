@@ -96,7 +96,7 @@ list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn)
 /* ---- all elements ---- */
 
 ptrarray *
-list_words_of(list_object *l, PyObject *items)
+list_words_of(list_object *l, PyObject *items, bool any)
 {
     ptrarray *words;
     PyObject *refused = NULL;
@@ -104,12 +104,16 @@ list_words_of(list_object *l, PyObject *items)
     Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
     PyObject **item = PySequence_Fast_ITEMS(items);
     words = ptrarray_new(l->state->heap, (size_t)n);
-    for (Py_ssize_t i = 0; words != NULL && refused == NULL && i < n; i++) {
-        if (qc_likely(!state_is_sentinel(l->state, item[i])))
-            ptrarray_append(words, refs_new_word(item[i]));
-        else
+    Py_ssize_t i = 0;
+    for (; words != NULL && i < n; i++) {
+        if (qc_unlikely(!any && state_is_sentinel(l->state, item[i]))) {
             refused = item[i]; /* lives as long as the module */
+            break;
+        }
+        ptrarray_put(words, (size_t)i, refs_new_word(item[i]));
     }
+    if (words != NULL)
+        ptrarray_filled(words, (size_t)i);
     REFS_END_LIST();
     if (refused != NULL) {
         ptrarray_drop(words, 0, refs_release);
@@ -175,7 +179,7 @@ list_words_from(list_object *l, PyObject *iterable, const char *if_not)
     if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
         return list_moment(list_of(iterable));
     if (PyTuple_CheckExact(iterable) || PyList_CheckExact(iterable))
-        return list_words_of(l, iterable);
+        return list_words_of(l, iterable, false);
     PyObject *iterator = PyObject_GetIter(iterable);
     if (iterator == NULL) {
         if (if_not != NULL && PyErr_ExceptionMatches(PyExc_TypeError))
