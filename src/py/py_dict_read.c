@@ -178,25 +178,58 @@ dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max)
     return false;
 }
 
+/* What `name` is in the namespace of one class: a new reference, or NULL, with an
+ * exception or without. */
+static PyObject *
+of_class(PyObject *class, PyObject *name)
+{
+    if (!PyType_Check(class))
+        return NULL;
+    PyTypeObject *type = (PyTypeObject *)class;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *names = PyType_GetDict(type), *found;
+    (void)PyDict_GetItemRef(names, name, &found);
+    Py_DECREF(names);
+    return found;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(type->tp_dict, name));
+#endif
+}
+
+/* The method that a class defines, bound to self: as the interpreter finds special
+ * methods, neither among the instance's attributes nor those of the class's class.
+ * NULL, with an exception or without. */
+static PyObject *
+special_method(PyObject *self, const char *name)
+{
+    PyObject *method = NULL, *type = (PyObject *)Py_TYPE(self);
+    PyObject *classes = PyObject_GetAttrString(type, "__mro__");
+    PyObject *string = classes == NULL ? NULL : PyUnicode_InternFromString(name);
+    /* A metaclass may make anything of __mro__. */
+    Py_ssize_t n = string != NULL && PyTuple_Check(classes) ? PyTuple_GET_SIZE(classes) : 0;
+    for (Py_ssize_t i = 0; i < n && method == NULL && !PyErr_Occurred(); i++)
+        method = of_class(PyTuple_GET_ITEM(classes, i), string);
+    Py_XDECREF(string);
+    Py_XDECREF(classes);
+    if (method != NULL && Py_TYPE(method)->tp_descr_get != NULL)
+        Py_SETREF(method, Py_TYPE(method)->tp_descr_get(method, self, type));
+    return method;
+}
+
 /* KeyError, or what a subclass has to say. */
 static QC_NOINLINE PyObject *
 missing(PyObject *self, PyObject *key)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    if (type != dict_of(self)->state->dict_type) {
-        PyObject *method = PyObject_GetAttrString((PyObject *)type, "__missing__");
-        Py_XDECREF(method);
-        if (method != NULL) {
-            PyObject *bound = PyObject_GetAttrString(self, "__missing__");
-            PyObject *value = bound == NULL ? NULL : PyObject_CallOneArg(bound, key);
-            Py_XDECREF(bound);
-            return value;
-        }
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
-            return NULL;
-        PyErr_Clear();
+    PyObject *method = NULL;
+    if (Py_TYPE(self) != dict_of(self)->state->dict_type)
+        method = special_method(self, "__missing__");
+    if (method != NULL) {
+        PyObject *value = PyObject_CallOneArg(method, key);
+        Py_DECREF(method);
+        return value;
     }
-    dict_raise_key_error(key);
+    if (!PyErr_Occurred())
+        dict_raise_key_error(key);
     return NULL;
 }
 

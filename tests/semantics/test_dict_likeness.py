@@ -372,6 +372,65 @@ def test_missing(base):
         Instance()["a"]
 
 
+@BASES
+def test_missing_is_looked_up_as_special_methods_are(base):
+    """On the classes only, and bound as methods are."""
+
+    class Meta(type):
+        def __missing__(cls, key):
+            return "metaclass"
+
+    class Plain(base, metaclass=Meta):
+        pass
+
+    class Sub(Plain):
+        def __missing__(self, key):
+            return self, key
+
+    class Property(base):
+        @property
+        def __missing__(self):
+            if "raise" in self:
+                raise Boom
+            return lambda key: (self, key)
+
+    class NoMethod(base):
+        def __getattribute__(self, name):
+            raise AssertionError(name)
+
+    d = Sub()
+    d.__missing__ = lambda key: "instance"
+    assert d["a"] == (d, "a")
+    d.__class__ = Plain
+    with pytest.raises(KeyError):
+        d["a"]
+    p = Property()
+    assert p[1] == (p, 1)
+    p["raise"] = 0
+    with pytest.raises(Boom):
+        p[1]
+    with pytest.raises(KeyError):
+        NoMethod()["a"]
+
+
+@pytest.mark.parametrize("order", [5, (), (5, None)])
+def test_missing_where_a_metaclass_lies(order):
+    class Meta(type):
+        __mro__ = order
+
+    class Sub(ConcurrentDict, metaclass=Meta):
+        pass
+
+    with pytest.raises(KeyError):
+        Sub()["a"]
+
+
+def test_missing_is_nothing_to_the_type_itself(monkeypatch):
+    monkeypatch.setattr(ConcurrentDict, "__missing__", lambda self, key: key, raising=False)
+    with pytest.raises(KeyError):
+        ConcurrentDict()["a"]
+
+
 # ---- views ----
 
 OTHERS = [
