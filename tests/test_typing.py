@@ -17,9 +17,8 @@ USES = """
 from collections.abc import MutableMapping
 from typing import assert_type
 
-from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList
+from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList, Sentinel
 from qsbrcontainers import get_include, share, stats
-from qsbrcontainers._native import Sentinel
 
 
 class Hits(ConcurrentDict[str, int]):

@@ -45,12 +45,12 @@ static PyMethodDef sentinel_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyDoc_STRVAR(sentinel_doc, "The type of MISSING and DELETE, for annotations; it makes no others.");
+
 static PyType_Slot sentinel_slots[] = {
-    {Py_tp_repr, sentinel_repr},
-    {Py_tp_dealloc, sentinel_dealloc},
-    {Py_tp_traverse, sentinel_traverse},
-    {Py_tp_methods, sentinel_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)sentinel_doc}, {Py_tp_repr, sentinel_repr},
+    {Py_tp_dealloc, sentinel_dealloc}, {Py_tp_traverse, sentinel_traverse},
+    {Py_tp_methods, sentinel_methods}, {0, NULL},
 };
 
 static PyType_Spec sentinel_spec = {

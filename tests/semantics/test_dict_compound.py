@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import sys
+from typing import get_type_hints
 
 import pytest
 from support import (
@@ -22,7 +23,7 @@ from support import (
     settle,
 )
 
-from qsbrcontainers import DELETE, MISSING, ConcurrentDict, stats
+from qsbrcontainers import DELETE, MISSING, ConcurrentDict, Sentinel, stats
 
 BY_VALUE = stats()["numbers"] == "value"
 NAN = float("nan")
@@ -662,13 +663,22 @@ def test_sentinels(sentinel, name):
         assert pickle.loads(pickle.dumps([sentinel], protocol))[0] is sentinel
     assert copy.copy(sentinel) is sentinel and copy.deepcopy([sentinel])[0] is sentinel
     assert sentinel == sentinel and sentinel != (DELETE if sentinel is MISSING else MISSING)
-    assert sentinel in {sentinel} and sentinel
+    assert sentinel in {sentinel} and sentinel and type(sentinel) is Sentinel
     with pytest.raises(TypeError):
         type(sentinel)()
     with pytest.raises(TypeError):
         type("Sub", (type(sentinel),), {})
     with pytest.raises(AttributeError):
         sentinel.attribute = 1
+
+
+def test_the_type_of_sentinels_can_be_named():
+    def count(old: int | Sentinel) -> int | Sentinel:
+        return DELETE if isinstance(old, Sentinel) else old
+
+    assert get_type_hints(count) == {"old": int | Sentinel, "return": int | Sentinel}
+    assert repr(Sentinel) == "<class 'qsbrcontainers.Sentinel'>"
+    assert pickle.loads(pickle.dumps(Sentinel)) is Sentinel
 
 
 def test_sentinels_of_another_process():
