@@ -316,7 +316,11 @@ uint64_t keytable_len(keymap *map);
  * While the table is current it reads there.  After it was replaced the keys and
  * values of its entries may be gone: of each entry that was live then it uses
  * hash and key address only, finds them by identity in the current table, and
- * touches only what it finds there. */
+ * touches only what it finds there.
+ * What it finds may be younger than the cursor: the key was deleted and the same
+ * object inserted again, or another that has its hash and was given its address.  The
+ * second may be equal to a key that was passed already: entries are never repeated,
+ * keys that come back may be. */
 typedef struct {
     keytable *table; /* pinned */
     uint32_t at, end;

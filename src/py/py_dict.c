@@ -310,10 +310,13 @@ PyDoc_STRVAR(snapshot_doc,
              "membarrier stopped working in the process.");
 PyDoc_STRVAR(keys_doc, "keys($self, /)\n--\n\nA live view of the keys, in insertion order.");
 PyDoc_STRVAR(values_doc, "values($self, /)\n--\n\nA live view of the values.");
-PyDoc_STRVAR(items_doc,
-             "items($self, /)\n--\n\n"
-             "A live view of the pairs. Iterating never raises because of other threads, never\n"
-             "repeats an entry, and yields every key that is there from beginning to end.");
+PyDoc_STRVAR(
+    items_doc,
+    "items($self, /)\n--\n\n"
+    "A live view of the pairs. Iterating never raises because of other threads, takes no\n"
+    "more steps than there were entries when it began, repeats none, and yields every key\n"
+    "that is there from beginning to end. A key that is removed and inserted again\n"
+    "meanwhile is another entry, which may be met or not.");
 PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nBytes of the object and its table.");
 
 static PyMethodDef dict_methods[] = {

@@ -103,6 +103,40 @@ def test_K6_deleted_and_inserted_again_is_not_repeated(make_our_dict, view, chan
     assert met == list(range(20))
 
 
+def test_K6_a_key_that_comes_back_is_another_entry(make_our_dict, view, change):
+    """It may be met again (on 3.11 it is: the new key has the address of the old one of equal hash
+    that comes next in the table that was replaced), as one of so many steps as there were entries
+    when the iteration began; what stays is met once, and in order."""
+    d = make_our_dict((key, key) for key in map(SameHash, range(6)))
+    stays = list(d)[2:]
+    iterator = iter(view(d))
+    met = [key_of(next(iterator))]
+    change(d.update, {i: i for i in range(50)})  # a new table
+    change(d.pop, SameHash(0))
+    probe = SameHash(1)
+    change(d.pop, probe)
+    change(lambda: d.update([(SameHash(0), SameHash(0))]))
+    met += map(key_of, iterator)
+    assert all(a is b for a, b in zip(met[-4:], stays, strict=True)) and len(met) <= 6
+    assert [key.value for key in met[:-4]] in ([0], [0, 0])
+    assert list(iterator) == []
+
+
+def test_K6_a_key_object_that_comes_back_is_not_repeated(make_our_dict, view, change):
+    """Where the objects live on no other key can have the address of one."""
+    keys = [SameHash(i) for i in range(20)]
+    d = make_our_dict((k, k) for k in keys)
+    met = []
+    for n, entry in enumerate(view(d)):
+        met.append(key_of(entry))
+        for key in (keys[n // 2], keys[n], keys[-1]):
+            change(d.pop, key)
+            change(d.__setitem__, key, key)
+        change(d.update, {(n, i): i for i in range(20)})
+    assert len({id(key) for key in met}) == len(met) <= 20
+    assert {id(key) for key in met} <= {id(key) for key in keys}
+
+
 def test_K6_values_after_the_beginning(make_our_dict, change):
     d = fill(make_our_dict)
     iterator = iter(d.items())
