@@ -5,6 +5,7 @@ lives, scripts in fresh processes, and the constructors over which the semantics
 import faulthandler
 import gc
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -203,6 +204,27 @@ OUR_LISTS = {
 }
 DICTS = {"dict": dict, **OUR_DICTS}
 LISTS = {"list": list, **OUR_LISTS}
+
+
+def outcome_of_both(operation, model, ours):
+    """Run `operation` on a list and on ours, which are equal; both come to the same end, as to
+    result, exception, message and what is left. Returns what the operation gave on the list."""
+    expected, got = _outcome(operation, model), _outcome(operation, ours)
+    assert got == expected
+    assert repr(ours.snapshot()) == repr(model)
+    return expected
+
+
+def _outcome(operation, container):
+    try:
+        result = operation(container)
+    except Exception as error:
+        said = re.sub(r"\b(qsbrcontainers\.)?(ConcurrentList|ListSubclass)\b", "list", str(error))
+        return type(error), said
+    if isinstance(result, ConcurrentList):
+        assert type(result) is ConcurrentList or result is container
+        result = result.snapshot()
+    return "the container" if result is container else repr(result)
 
 
 # Hostile keys
