@@ -51,6 +51,10 @@ VALUES = st.one_of(
     st.floats(allow_nan=False),
     st.sampled_from([None, True, False, "text", (), [], math.nan]),
 )
+INDICES = st.one_of(st.integers(-15, 15), st.integers())
+BOUNDS = st.one_of(st.none(), st.integers(-15, 15), st.integers())
+STEPS = st.sampled_from([None, None, 1, 2, 3, -1, -2, 0, 2**70, -(2**70)])
+SLICES = st.builds(slice, BOUNDS, BOUNDS, STEPS)
 PAIRS = st.lists(st.tuples(KEYS, VALUES), max_size=12)
 
 
@@ -77,9 +81,12 @@ class Machine(RuleBasedStateMachine):
         self.share()
 
     def both(self, operation):
+        self.each(operation, operation)
+
+    def each(self, on_model, on_ours):
         self.steps += 1
         call = in_other_thread if self.turns and self.steps % 2 else lambda f, *x: f(*x)
-        expected, got = result(operation, self.model), call(result, operation, self.ours)
+        expected, got = result(on_model, self.model), call(result, on_ours, self.ours)
         assert same(got, expected), f"{got!r} instead of {expected!r}"
 
 
@@ -91,7 +98,9 @@ def result(operation, container):
 
 
 def same(got, expected):
-    """Equal, of the same types, and NaNs alike."""
+    """Equal, of the same types but for a list of ours, and NaNs alike."""
+    if type(got) is ConcurrentList and type(expected) is list:
+        got = got.snapshot()
     if type(got) is not type(expected):
         return False
     if isinstance(expected, (tuple, list)):
@@ -280,26 +289,167 @@ class ListMachine(Machine):
     def extend_with_itself(self):
         self.both(lambda x: x.extend(x))
 
-    @rule(index=st.one_of(st.integers(-15, 15), st.integers()))
+    @rule(index=INDICES)
     def read(self, index):
         self.both(lambda x: x[index])
 
-    @rule(index=st.one_of(st.integers(-15, 15), st.integers()), value=VALUES)
+    @rule(index=INDICES, value=VALUES)
     def set(self, index, value):
         self.both(lambda x: x.__setitem__(index, value))
+
+    @rule(index=INDICES, value=VALUES)
+    def insert(self, index, value):
+        self.both(lambda x: x.insert(index, value))
 
     @rule(count=st.integers(1, 10))
     def pop(self, count):
         for _ in range(count):
             self.both(lambda x: x.pop())
 
-    @rule(value=VALUES)
-    def contains(self, value):
+    @rule(index=INDICES)
+    def pop_at(self, index):
+        self.both(lambda x: x.pop(index))
+
+    @rule(index=INDICES)
+    def delete(self, index):
+        self.both(lambda x: x.__delitem__(index))
+
+    @rule(where=SLICES)
+    def read_slice(self, where):
+        self.both(lambda x: x[where])
+
+    @rule(where=SLICES, values=st.lists(VALUES, max_size=10))
+    def set_slice(self, where, values):
+        self.both(lambda x: x.__setitem__(where, values))
+        self.both(lambda x: x.__setitem__(where, iter(x[where])))
+
+    @rule(where=SLICES)
+    def set_slice_to_itself(self, where):
+        if len(self.model) < 300:
+            self.both(lambda x: x.__setitem__(where, x))
+
+    @rule(where=SLICES)
+    def delete_slice(self, where):
+        self.both(lambda x: x.__delitem__(where))
+
+    @rule(value=VALUES, start=INDICES, stop=INDICES)
+    def search(self, value, start, stop):
         self.both(lambda x: value in x)
+        self.both(lambda x: x.count(value))
+        self.both(lambda x: x.index(value))
+        self.both(lambda x: x.index(value, start, stop))
+
+    @rule(value=VALUES)
+    def remove(self, value):
+        self.both(lambda x: x.remove(value))
+
+    @rule(index=INDICES)
+    def remove_one_that_is_there(self, index):
+        self.both(lambda x: x.remove(x[index]))
+
+    @rule(reverse=st.booleans())
+    def sort_by_repr(self, reverse):
+        self.both(lambda x: x.sort(key=repr, reverse=reverse))
+
+    @rule(reverse=st.booleans(), numbers=st.booleans())
+    def sort_or_fail(self, reverse, numbers):
+        if numbers:
+            chosen = [v for v in self.model if isinstance(v, (int, float))]
+            self.both(lambda x: x.__setitem__(slice(None), chosen))
+        try:
+            sorted(self.model)
+        except TypeError:
+            with pytest.raises(TypeError):  # and ours stays as it was
+                self.ours.sort(reverse=reverse)
+        else:
+            self.both(lambda x: x.sort(reverse=reverse))
+
+    @rule()
+    def reverse(self):
+        self.both(lambda x: x.reverse())
+
+    @rule(values=st.lists(VALUES, max_size=5))
+    def add(self, values):
+        self.both(lambda x: x + values)
+        self.both(lambda x: x + x)
+
+    @precondition(lambda self: len(self.model) < 300)
+    @rule(count=st.integers(-1, 3))
+    def multiply(self, count):
+        self.both(lambda x: x * count)
+        self.both(lambda x: count * x)
+        self.both(lambda x: x.__imul__(count) is x)
+
+    @rule(values=st.lists(VALUES, max_size=5))
+    def compare(self, values):
+        for other in (values, self.model, self.model[:2]):
+            self.both(lambda x: (x == other, x != other))  # noqa: B023
+            self.both(lambda x: x < other)  # noqa: B023
+            self.both(lambda x: x >= other)  # noqa: B023
+
+    @rule(index=INDICES, value=VALUES)
+    def swap(self, index, value):
+        def on_list(x):
+            x[index], old = value, x[index]
+            return old
+
+        self.each(on_list, lambda x: x.swap(index, value))
+
+    @rule(index=INDICES, expected=VALUES, value=VALUES)
+    def compare_and_set(self, index, expected, value):
+        def on_list(x):
+            if not equals(x[index], expected):
+                return False
+            x[index] = value
+            return True
+
+        self.each(on_list, lambda x: x.compare_and_set(index, expected, value))
+        if -len(self.model) <= index < len(self.model):
+            there = self.model[index]
+            assert self.ours.compare_and_set(index, there, there) is True
+
+    @rule(index=INDICES, value=VALUES)
+    def compute(self, index, value):
+        given = []
+
+        def on_list(x):
+            given.append(x[index])
+            x[index] = value
+            return value
+
+        self.each(on_list, lambda x: x.compute(index, lambda old: given.append(old) or value))
+        assert len(given) in (0, 2) and same(given[:1], given[1:])
+
+    @rule(index=INDICES, delta=NUMBERS)
+    def incr(self, index, delta):
+        def on_list(x):
+            if type(x[index]) not in (int, float):
+                raise TypeError
+            x[index] += delta
+            return x[index]
+
+        self.each(on_list, lambda x: x.incr(index, delta))
+
+    @rule(value=VALUES)
+    def append_index(self, value):
+        self.each(lambda x: x.append(value) or len(x) - 1, lambda x: x.append_index(value))
+
+    @rule()
+    def drain(self):
+        self.each(lambda x: (x[:], x.clear())[0], lambda x: x.drain())
 
     @rule()
     def clear(self):
         self.both(lambda x: x.clear())
+
+    @rule()
+    def copy(self):
+        self.both(lambda x: x.copy())
+        self.start_over(self.model.copy())
+
+    @rule()
+    def reversed(self):
+        self.both(lambda x: list(reversed(x)))
 
     @rule(size=st.integers(10, 300))
     def grow_and_shrink(self, size):
