@@ -1,12 +1,14 @@
 """Every operation, its error paths too, leaves the reference counts of keys and values as they
 were, once the container is cleared and what is deferred is freed. On dict and list as on ours."""
 
+import copy
+import pickle
 import sys
 
 import pytest
 from support import DICTS, LISTS, MANY_TOUCHES, Boom, RaisesOnEq, SameHash, settle, touch
 
-from qsbrcontainers import ConcurrentDict, ConcurrentList
+from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList
 
 
 def deferred(constructor):
@@ -20,12 +22,12 @@ def deferred(constructor):
     return construct
 
 
-def fails(error, function, *arguments):
+def fails(error, function, *arguments, **keywords):
     try:
-        function(*arguments)
+        function(*arguments, **keywords)
     except error:
         return
-    pytest.fail(f"no {error.__name__}")
+    pytest.fail(f"no {error}")
 
 
 def raising(*entries):
@@ -199,9 +201,163 @@ LIST_OPERATIONS = {
         [x.append(v) for _ in range(500)],
         [x.pop() for _ in range(500)],
     ),
-    "wrong arguments": lambda x, v: (fails(TypeError, x.append, v, v), fails(TypeError, x.append)),
+    "wrong arguments": lambda x, v: (
+        fails(TypeError, x.append, v, v),
+        fails(TypeError, x.append),
+        fails(TypeError, x.insert, v, v),
+        fails(TypeError, x.pop, v),
+        fails(TypeError, x.remove, v, v),
+        fails(TypeError, x.index, v, v),
+        fails(TypeError, x.sort, v),
+        fails(TypeError, x.__delitem__, v),
+        fails(TypeError, x.__add__, 5),
+        fails(TypeError, x.__mul__, v),
+    ),
+    "insert": lambda x, v: (x.insert(0, v), x.insert(0, [v]), x.insert(-5, v), x.insert(9, v)),
+    "insert into many": lambda x, v: (x.extend([v] * 50), [x.insert(i, v) for i in range(90)]),
+    "pop at an index": lambda x, v: (
+        x.extend([v] * 5),
+        x.pop(0),
+        x.pop(-2),
+        fails(IndexError, x.pop, 5),
+    ),
+    "delete": lambda x, v: (
+        x.extend([v] * 5),
+        x.__delitem__(0),
+        x.__delitem__(-1),
+        fails(IndexError, x.__delitem__, 5),
+    ),
+    "delete slices": lambda x, v: (
+        x.extend([v] * 50),
+        x.__delitem__(slice(2, 5)),
+        x.__delitem__(slice(None, None, 3)),
+        x.__delitem__(slice(None, None, -2)),
+        x.__delitem__(slice(5, 2)),
+        x.__delitem__(slice(None)),
+    ),
+    "read slices": lambda x, v: (x.extend([v] * 50), x[2:5], x[::-3], x[5:2], x[:], x[::7]),
+    "set slices": lambda x, v: (
+        x.extend([v] * 50),
+        x.__setitem__(slice(2, 5), [v, [v]]),
+        x.__setitem__(slice(2, 2), (v,) * 100),
+        x.__setitem__(slice(2, 90), iter([v])),
+        x.__setitem__(slice(None, None, -2), [[v]] * len(x[::2])),
+        x.__setitem__(slice(1, 3), x),
+        x.__setitem__(slice(None), []),
+    ),
+    "set slices wrongly": lambda x, v: (
+        x.extend([v] * 9),
+        fails(ValueError, x.__setitem__, slice(None, None, 2), [v]),
+        fails(TypeError, x.__setitem__, slice(None), 5),
+        fails(TypeError, x.__setitem__, slice(None, None, 2), 5),
+        fails(ValueError, x.__setitem__, slice(0, 5, 0), [v]),
+        fails(TypeError, x.__setitem__, slice(v, 5), [v]),
+        fails(Boom, x.__setitem__, slice(2, 5), raising(v)),
+        fails(Boom, x.__setitem__, slice(None, None, 2), raising(v)),
+    ),
+    "remove": lambda x, v: (x.extend([5, v, v, 1]), x.remove(v), fails(ValueError, x.remove, [v])),
+    "search": lambda x, v: (
+        x.extend([5, v]),
+        x.index(v),
+        x.count(v),
+        fails(ValueError, x.index, 7),
+    ),
+    "search and raise": lambda x, v: (
+        x.extend([v, NoEq(), v]),
+        fails(Boom, x.index, 5),
+        fails(Boom, x.count, 5),
+        fails(Boom, x.remove, 5),
+    ),
+    "add and multiply": lambda x, v: (
+        x.extend([v, [v]]),
+        x + [v],
+        x + x,
+        x * 3,
+        2 * x,
+        x * 0,
+        x.__iadd__([v]),
+        x.__iadd__(x),
+        x.__imul__(3),
+        x.__imul__(1),
+        x.__imul__(0),
+        fails((MemoryError, OverflowError), (x + [v, v]).__mul__, sys.maxsize),
+    ),
+    "order": lambda x, v: (
+        x.append(v),
+        x < [v, v],
+        x >= type(x)([v]),
+        fails(TypeError, x.__lt__, [object()]) if x[0] is not v else None,
+    ),
+    "sort": lambda x, v: (
+        x.extend([[3], v, [1]]),
+        x.sort(key=id),
+        x.sort(key=id, reverse=True),
+        x.sort(key=lambda e: e is v),
+    ),
+    "sort wrongly": lambda x, v: (
+        x.extend([v, 1, v]),
+        fails(TypeError, x.sort),
+        fails(Boom, x.sort, key=lambda e: raise_boom()),
+        fails(ValueError, x.sort, key=lambda e: x.append(v) or 0),
+    ),
+    "reverse": lambda x, v: (x.extend([v, 1, [v]]), x.reverse(), list(reversed(x)), reversed(x)),
+    "copy": lambda x, v: (x.extend([v] * 5), x.copy(), copy.copy(x), copy.deepcopy(x)),
+    "pickle": lambda x, v: (
+        x.extend([[5], 5]),
+        pickle.loads(pickle.dumps(x)),
+        pickle.loads(pickle.dumps((iter(x), reversed(x)))),
+        x.append(v),
+        fails(TypeError, pickle.dumps, type(x)([v, (n for n in [])])),
+        iter(x).__reduce__(),
+        reversed(x).__reduce__(),
+        x.__reduce_ex__(2),
+    ),
+    "use up iterators": lambda x, v: (x.append(v), [*iter(x)], [*reversed(x)]),
 }
-OUR_LIST_OPERATIONS = {"snapshot": lambda x, v: (x.append(v), x.snapshot())}
+OUR_LIST_OPERATIONS = {
+    "snapshot": lambda x, v: (x.append(v), x.snapshot()),
+    "swap": lambda x, v: (x.append(v), x.swap(0, [v]), fails(IndexError, x.swap, 5, v)),
+    "compare_and_set": lambda x, v: (
+        x.append(v),
+        x.compare_and_set(0, v, [v]),
+        x.compare_and_set(0, v, v),
+        x.compare_and_set(0, [v], 5),
+        fails(IndexError, x.compare_and_set, 5, v, v),
+        x.append(NoEq()),
+        fails(Boom, x.compare_and_set, 1, v, v),
+    ),
+    "compute": lambda x, v: (
+        x.append(v),
+        x.compute(0, lambda old: [old]),
+        fails(Boom, x.compute, 0, lambda old: raise_boom()),
+        fails(TypeError, x.compute, 0, v),
+        fails(IndexError, x.compute, 5, v),
+    ),
+    "incr": lambda x, v: (
+        x.extend([1, v]),
+        x.incr(0),
+        x.incr(0, 2**60),
+        x.incr(0, 2**70),
+        x.incr(0, 0.5),
+        fails(TypeError, x.incr, 1),
+        fails(TypeError, x.incr, 0, v),
+        fails(IndexError, x.incr, 5),
+    ),
+    "append_index": lambda x, v: (x.append_index(v), x.append_index([v])),
+    "drain": lambda x, v: (x.drain(), x.extend([v] * 50), x.drain(), x.append(v), x.drain()),
+    "sentinels": lambda x, v: (
+        x.append(v),
+        fails(ValueError, x.append, MISSING),
+        fails(ValueError, x.extend, [v, MISSING]),
+        fails(ValueError, x.__setitem__, slice(None), [v, MISSING]),
+        fails(ValueError, x.insert, 0, DELETE),
+        fails(ValueError, x.__setitem__, 0, DELETE),
+        fails(ValueError, x.__add__, [v, DELETE]),
+        fails(ValueError, x.__iadd__, [v, DELETE]),
+        fails(ValueError, type(x), [v, DELETE]),
+        fails(ValueError, x.compute, 0, lambda old: DELETE),
+    ),
+}
 
 KEYS = [
     lambda: "".join(["a key", " of ours"]),
