@@ -77,9 +77,9 @@ def against(
     return Goal(row, part, above, below, at_least, builds=builds)
 
 
-def _free_threaded() -> list[Goal]:
+def _reads() -> list[Goal]:
     own, interned = "read str -> int, own keys", "read, interned keys (literals)"
-    goals = [
+    return [
         against(own, "read-str-int", who.DICT, 1.7, threads=1),
         scaling(own, "read-str-int", 1.9),
         against(own, "read-str-int", who.DICT, 5),
@@ -103,10 +103,83 @@ def _free_threaded() -> list[Goal]:
         against("mix 95/5", "mix-95-5", who.DICT, 4),
         scaling("app.cache[k], app shared by share", "reached-shared", 1.9),
     ]
-    return goals
 
 
-TABLE: list[Goal] = [*_free_threaded()]
+def _writes() -> list[Goal]:
+    block, churned, counted = (
+        "assign in own blocks",
+        "insert + delete of own keys",
+        "incr over 1,000 keys",
+    )
+    return [
+        scaling(block, "assign-block", 1.8),
+        against(block, "assign-block", who.DICT, 3),
+        against(churned, "insert-delete", who.DICT, 0.9, threads=1),
+        against(churned, "insert-delete", who.DICT, 1.5),
+        against(counted, "incr", who.LOCKED, 8),
+        *(
+            against(counted, "incr", peer, 3)
+            for peer in (who.CEREGGII, who.HANDLES, who.CEREGGII_CELLS)
+        ),
+    ]
+
+
+def _whole_containers() -> list[Goal]:
+    ours, other = {"ours": who.OUR_LIST}, who.LIST
+    iterated, listed = "iterate dict and list", "list read -> int"
+    return [
+        scaling(iterated, "iterate-dict", 1.8),
+        against(iterated, "iterate-dict", who.DICT, 1.5),
+        scaling(iterated, "list-iterate", 1.8, **ours),
+        against(iterated, "list-iterate", other, 1.5, **ours),
+        scaling(listed, "list-read", 1.9, **ours),
+        against(listed, "list-read", other, 8, **ours),
+        against("append/pop", "list-append-pop", other, 0.9, threads=1, **ours),
+    ]
+
+
+def _with_gil() -> list[Goal]:
+    """One thread: more have no meaning there."""
+    how = {"threads": 1, "builds": (GIL,)}
+    reads = ("read-str-int", "read-int-int", "read-str-object", "get-str-int", "in-str")
+    writes = ("assign-block", "insert-delete")
+    ours = {"ours": who.OUR_LIST}
+    return [
+        *(against(f"GIL, reads: {case}", case, who.DICT, 0.9, **how) for case in reads),
+        *(
+            against(f"GIL, reads: {case}", case, who.LIST, 0.9, **how, **ours)
+            for case in ("list-read", "list-iterate")
+        ),
+        against("GIL, reads: iterate-dict", "iterate-dict", who.DICT, 0.9, **how),
+        *(against(f"GIL, writes: {case}", case, who.DICT, 0.75, **how) for case in writes),
+        *(
+            against(f"GIL, writes: {case}", case, who.LIST, 0.75, **how, **ours)
+            for case in ("list-assign", "list-append-pop")
+        ),
+    ]
+
+
+def _memory() -> list[Goal]:
+    million = 1_000_000
+
+    def weight(case: str, ours: str, other: str, at_most: float, builds=(FREE,)) -> Goal:
+        above, below = cell(case, ours, 1, million), cell(case, other, 1, million)
+        return Goal("memory, 10^6", f"{case} : {other}", above, below, None, at_most, builds)
+
+    def peak(case: str, ours: str, size: int, at_most: float) -> Goal:
+        above = cell(case, ours, 1, size)
+        return Goal("peak over live, churn", case, above, None, None, at_most)
+
+    return [
+        peak("churn-dict", who.OURS, 100_000, 1.5),
+        peak("churn-list", who.OUR_LIST, 200_000, 2),
+        weight("memory-str-int", who.OURS, who.DICT, 0.8),
+        weight("memory-list-int", who.OUR_LIST, who.LIST, 0.25),
+        weight("memory-str-object", who.OURS, who.DICT, 1.1, (FREE, GIL)),
+    ]
+
+
+TABLE = [*_reads(), *_writes(), *_whole_containers(), *_with_gil(), *_memory()]
 
 
 def needed(build: str) -> list[Cell]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import threading
 from array import array
-from importlib import import_module
 from time import perf_counter_ns
 
+import contenders
 import harness
 from harness import Goal, Spread
 
 from qsbrcontainers._demo_measure import in_turn
 
-CONTAINERS = {"dict": "builtins", "ConcurrentDict": "qsbrcontainers"}
+CONTAINERS = ("dict", "ConcurrentDict")
 PERCENTILES = (50.0, 99.0, 99.9, 99.99, 100.0)
 READS_KEPT = 4_000_000
 
@@ -54,7 +54,7 @@ def summary(times: array, n: int) -> dict:
 
 
 def measure(case: dict) -> dict:
-    container = getattr(import_module(CONTAINERS[case["container"]]), case["container"])()
+    container = contenders.imported(contenders.BY_NAME[case["container"]].made_by)()
     keys = [f"key number {i}" for i in range(case["size"])]
     container[keys[0]] = None
     inserts, reads = array("q", [0]) * len(keys), array("q", [0]) * READS_KEPT

@@ -95,8 +95,8 @@ class Goal:
     @property
     def limit(self) -> str:
         if self.at_most is not None:
-            return f"<= {self.at_most:.1f} x"
-        return f">= {self.at_least:.1f} x"
+            return f"<= {self.at_most:g} x"
+        return f">= {self.at_least:g} x"
 
 
 def show_goals(goals: Iterable[Goal]) -> str:

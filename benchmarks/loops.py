@@ -22,15 +22,38 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, cycle, islice
 
 import contenders
 from contenders import Contender
 from noise import Watch
 
+from qsbrcontainers import share, stats
 from qsbrcontainers._demo_measure import gil_enabled, together
 
-HELPERS = {"islice": islice}  # what operations use besides
+
+def make_slowly() -> int:
+    """What a cache would keep: some 50 microseconds of work."""
+    return sum(range(5000))
+
+
+def changed(value: str) -> str:
+    return value.swapcase()
+
+
+def reduced(key: object, current: object, new: str) -> str:
+    """The same in cereggii's way; `current` is no str where it has not looked yet."""
+    return changed(current) if isinstance(current, str) else new
+
+
+# What operations use besides.
+HELPERS = {
+    "islice": islice,
+    "make_slowly": make_slowly,
+    "changed": changed,
+    "reduced": reduced,
+    "stats": stats,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,7 @@ class Op:
 
     code: str
     instead: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    name: str = ""  # tells it from others with the same code
 
     def spelled_for(self, contender: Contender) -> str | None:
         return self.instead.get(contender.spelling, self.code)
@@ -125,6 +149,16 @@ def at_random(place: Place) -> list:
     return [place.key(rng.randrange(place.size)) for _ in range(wanted)]
 
 
+def zipf_numbers(place: Place, wanted: int, scattered: bool = True) -> list[int]:
+    """Numbers below the size, the n-th most frequent one as often as 1 / n ** 0.99 says.
+
+    Scattered, the frequent ones are not neighbours; otherwise they are the lowest.
+    """
+    weights = list(accumulate(1 / n**0.99 for n in range(1, place.size + 1)))
+    ranks = place.random.choices(range(place.size), cum_weights=weights, k=wanted)
+    return [rank * 7919 % place.size for rank in ranks] if scattered else ranks
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoopCase:
     """Operations on one container; see cases.py for how little it takes to declare one."""
@@ -142,12 +176,17 @@ class LoopCase:
     step: int = 10  # operations, and keys, a step
     counts_for: Callable[[int], int] = lambda size: 1  # operations, each of them
     once: bool = False  # one pass a container, which is then made anew
+    then: Op | None = None  # done with all keys of a step when `ops` was done with them
     beside: Op | None = None  # what one more thread does all the time
+    beside_draw: Callable[[Place], list] = every_key  # and with which keys
+    trial: str = ""  # an expression of c that raises where a container cannot do this yet
     sizes: tuple[int, ...] = (1000,)
     threads: tuple[int, ...] = (1, 2)
     contenders: tuple[str, ...] = ()
     group: str = ""
     unit: str = "operations/s"
+    lower_is_better: bool = False
+    rounds_at_most: int = 1000
 
     def operations(self) -> list[Op]:
         """Those of a step in their order, which is arbitrary for a mix, but always the same."""
@@ -158,10 +197,17 @@ class LoopCase:
         return found
 
     def can(self, contender: Contender) -> bool:
-        return all(op.spelled_for(contender) is not None for op in set(self.operations()))
+        ops = {*self.operations(), self.then, self.beside} - {None}
+        return all(op.spelled_for(contender) is not None for op in ops)
 
     def measure(self, cell: dict) -> dict:
-        return Measurement(self, contenders.BY_NAME[cell["contender"]], cell).result()
+        contender = contenders.BY_NAME[cell["contender"]]
+        if self.trial:
+            try:
+                eval(self.trial, {"c": contenders.imported(contender.made_by)()})
+            except (AttributeError, TypeError, NotImplementedError) as error:
+                return {"cannot": f"{self.trial}: {error}"}
+        return Measurement(self, contender, cell).result()
 
 
 REACHED = {
@@ -183,7 +229,10 @@ def source(case: LoopCase, contender: Contender, literals: Sequence[object] = ()
     if case.held == "literals":
         names = [repr(key) for key in literals]
     body = []
-    for code, name in zip(spelled[:1] if whole_step else spelled, names, strict=False):
+    pairs = [(spelled[0], "")] if whole_step else list(zip(spelled, names, strict=True))
+    if case.then:
+        pairs += [(case.then.spelled_for(contender), name) for name in names]
+    for code, name in pairs:
         filled = code.format(c=container, k=name, s="s", v="v").splitlines()
         body += [contender.around] if contender.around else []
         body += [f"    {line}" if contender.around else line for line in filled]
@@ -233,14 +282,12 @@ class Measurement:
         app = Holder()
         app.cache = container
         if self.case.reached == "shared":
-            import qsbrcontainers
-
-            qsbrcontainers.share(app)
+            share(app)
         helper = self.helper() if self.contender.around else self.helper
         return {"C": container, "Holder": Holder, "app": app, "helper": helper, **HELPERS}
 
     def steps(self, place: Place) -> list[tuple]:
-        keys, step = place.case.draw(place), self.case.step
+        keys, step = place.case.draw(place), place.case.step
         if not keys:
             raise ValueError(f"There are no keys for {self.case.name} with {self.size}.")
         while len(keys) < step:  # tiny sizes, in tests
@@ -253,7 +300,7 @@ class Measurement:
         if case.once:
             container, stored = self.filled()
         scope = self.names(container)
-        code = source(case, self.contender, stored[: case.step])
+        code = source(case, self.contender, list(islice(cycle(stored), case.step)))
         exec(code, scope)
         threads, done = list(range(self.threads)), []
 
@@ -276,16 +323,23 @@ class Measurement:
         if case.beside is None:
             yield
             return
-        beside = replace(case, ops=case.beside, held="steps", reached="argument", draw=every_key)
+        beside = replace(
+            case, ops=case.beside, then=None, held="steps", draw=case.beside_draw, step=10
+        )
         scope, over = self.names(container), threading.Event()
         exec(source(beside, self.contender), scope)
         place = Place(beside, self.size, self.threads, self.threads + 1, stored)
 
+        went_wrong: list[BaseException] = []
+
         def write():
-            c = eval(self.contender.seen_by_thread, scope, {"c": container})
-            steps = self.steps(place)
-            while not over.is_set():
-                scope["run"](c, steps, 1, VALUES[case.values](self.size))
+            try:
+                c = eval(self.contender.seen_by_thread, scope, {"c": container})
+                steps = self.steps(place)
+                while not over.is_set():
+                    scope["run"](c, steps, 1, VALUES[case.values](self.size))
+            except BaseException as error:
+                went_wrong.append(error)
 
         thread = threading.Thread(target=write)
         thread.start()
@@ -294,6 +348,8 @@ class Measurement:
         finally:
             over.set()
             thread.join()
+        if went_wrong:
+            raise went_wrong[0]
 
     def result(self) -> dict:
         """After a warm-up, as long as the cell says."""

@@ -38,6 +38,11 @@ def blocks(results: Results) -> Iterable[tuple[str, int, list[Cell]]]:
         )
 
 
+def title(name: str, size: int) -> str:
+    lower = "; lower is better" if CASES[name].lower_is_better else ""
+    return f"{CASES[name].title} ({name}, {size:,}{lower})"
+
+
 def rows_of(results: Results, name: str, cells: list[Cell]) -> list[list[str]]:
     """A row for each contender, a column for each number of threads, and ours : this one."""
     case = CASES[name]
@@ -75,7 +80,7 @@ def _shown(measured: Measured | None, factor: float, unit: str = "") -> str:
 def everything(results: Results) -> str:
     said = [f"\n==== {results.label}: {about(results.about)}"]
     for name, size, cells in blocks(results):
-        said.append(f"\n{CASES[name].title} ({name}, {size:,} keys)\n")
+        said.append(f"\n{title(name, size)}\n")
         said.append(table(rows_of(results, name, cells)))
     bad, total, again = results.disturbed_rounds()
     said.append(
@@ -110,7 +115,7 @@ def markdown(all_results: list[Results]) -> str:
             lines.append("")
         for name, size, cells in blocks(results):
             head, *rows = rows_of(results, name, cells)
-            lines += [f"{CASES[name].title} (`{name}`, {size:,})", ""]
+            lines += [title(name, size), ""]
             lines.append(f"| {' | '.join(head)} |")
             lines.append(f"| --- |{' ---: |' * (len(head) - 1)}")
             lines += [f"| {' | '.join(row)} |" for row in rows]

@@ -73,10 +73,15 @@ class Run:
             for chosen in [self.who_can(python)]
         }
         self.repeats = 0
-        self.repeats_at_most = self.total() * options.rounds // 2
+        self.repeats_at_most = self.total() // 2
+
+    def rounds_of(self, cell: Cell) -> int:
+        return min(self.options.rounds, CASES[cell.case].rounds_at_most)
 
     def total(self) -> int:
-        return sum(len(results.rounds) for results in self.results.values())
+        """Measurements, without those that are repeated."""
+        cells = [cell for results in self.results.values() for cell in results.rounds]
+        return sum(map(self.rounds_of, cells))
 
     def who_can(self, python: Python) -> list[Cell]:
         """The cells for which this interpreter has what they need; says which it has not."""
@@ -96,14 +101,15 @@ class Run:
             print(f"!! {python.label}: left out: {what} {why}", file=sys.stderr, flush=True)
 
     def all_rounds(self) -> None:
-        done, total = 0, self.total() * self.options.rounds
+        done, total = 0, self.total()
         with harness.progress("measuring", total, "run") as progress:
-            for _ in range(self.options.rounds):
+            for number in range(self.options.rounds):
                 for python in self.pythons:
                     for cell in list(self.results[python.label].rounds):
-                        self.one(python, cell)
-                        done += 1
-                        progress(done)
+                        if number < self.rounds_of(cell):
+                            self.one(python, cell)
+                            done += 1
+                            progress(done)
 
     def one(self, python: Python, cell: Cell) -> None:
         """Measured until it is not disturbed, at most so often."""
@@ -114,8 +120,9 @@ class Run:
         while True:
             fields = cell._asdict() | {"seconds": self.options.seconds}
             measured = python.run("cases", fields)
-            if measured is None:
-                self.say_left_out(python, f"{cell}", "failed: see above")
+            if measured is None or "cannot" in measured:
+                why = measured["cannot"] if measured else "failed: see above"
+                self.say_left_out(python, f"{cell}", why)
                 del results.rounds[cell]
                 return
             tries.append(results.note(measured))
@@ -133,7 +140,7 @@ def cells_of(names: list[str], options) -> list[Cell]:
     for name in names:
         case = CASES[name]
         threads = case.threads
-        if options.threads and max(case.threads) > 1:
+        if options.threads and len(case.threads) > 1:
             threads = tuple(options.threads)
         for size in [options.size] if options.size else case.sizes:
             for number in threads:
