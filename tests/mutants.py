@@ -213,6 +213,22 @@ IN_PYTHON = {
         "pop() drops the list's reference without a grace period",
         "test_list_pop",
     ),
+    "LIST_SHIFT_IN_PLACE": (
+        "insert(), reverse() and the like shift elements under readers",
+        "test_list_moments",
+    ),
+    "LIST_EXTEND_BY_ONE": (
+        "extend() in place raises the size with each element",
+        "test_list_moments",
+    ),
+    "LIST_MOMENT_BY_ONE": (
+        "snapshot(), copy() and the like read one element after the other",
+        "test_list_moments",
+    ),
+    "LIST_SORT_BLIND": (
+        "sort() does not look whether the list has changed",
+        "test_list_linearizability",
+    ),
     "LIST_INSTALL_BLIND": (
         "incr(), compute() and the like do not look whether the element is the one they saw",
         "test_list_linearizability",

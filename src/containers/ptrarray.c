@@ -254,8 +254,12 @@ ptrarray_append_some(ptrarray *a, const qc_word *in, size_t n)
     if (n > a->capacity - size)
         return false;
     /* release: as in ptrarray_append. */
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         qc_store_release(&a->words[size + i], in[i]);
+#ifdef QC_BREAK_LIST_EXTEND_BY_ONE
+        ptrarray_set_size(a, size + i + 1);
+#endif
+    }
     qc_yield("words");
     if (n != 0)
         ptrarray_set_size(a, size + n);

@@ -34,7 +34,7 @@ list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *
     else if (at == size) {
         ptrarray_append_some(a, in, n);
     }
-    else if (!w->shared) {
+    else if (list_write_in_place(w)) {
         ptrarray_splice(&l->array, qsbr_self, at, out, in, n);
     }
     else {
@@ -221,7 +221,7 @@ delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t 
     taken t;
     if (!list_write_may_take(w) || !take(w, a, start, (ptrdiff_t)step, count, &t))
         return false;
-    if (!w->shared && !ptrarray_is_too_large(a, ptrarray_size(a) - count)) {
+    if (list_write_in_place(w) && !ptrarray_is_too_large(a, ptrarray_size(a) - count)) {
         ptrarray_cut(&w->list->array, qsbr_self, start, step, count);
     }
     else {
@@ -247,7 +247,7 @@ assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptra
     if (count == 1) {
         ptrarray_set(&w->list->array, start, ptrarray_word(in, 0));
     }
-    else if (!w->shared) {
+    else if (list_write_in_place(w)) {
         ptrarray_replace(&w->list->array, qsbr_self, start, step, in);
     }
     else {

@@ -53,6 +53,9 @@ publish_sorted(list_object *l, PyObject *items, uint64_t version, size_t capacit
     bool same = false, done = false;
     if (a != NULL) {
         same = ptrarray_version(&l->array) == version;
+#ifdef QC_BREAK_LIST_SORT_BLIND
+        same = true;
+#endif
         done = same && (a == &ptrarray_none || list_write_may_take(&w));
         if (done)
             list_write_array(&w, fresh, list_free_array);
@@ -107,7 +110,7 @@ list_reverse(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     size_t size = ptrarray_size(a);
     bool done = size < 2;
-    if (!done && !w.shared) {
+    if (!done && list_write_in_place(&w)) {
         ptrarray_reverse(&l->array, qsbr_self);
         done = true;
     }

@@ -16,6 +16,15 @@ list_moment(list_object *l)
     list_lock(l);
     ptrarray *copy = ptrarray_moment(l->state->heap, &l->array, refs_retain);
     list_unlock(l);
+#ifdef QC_BREAK_LIST_MOMENT_BY_ONE
+    for (size_t i = 0; copy != NULL && i < ptrarray_size(copy); i++) {
+        qc_word word;
+        if (list_look(l, qsbr_self, (Py_ssize_t)i, &word)) {
+            refs_release(ptrarray_word(copy, i));
+            qc_store_relaxed(&copy->words[i], word);
+        }
+    }
+#endif
     if (copy == NULL)
         PyErr_NoMemory();
     return copy;

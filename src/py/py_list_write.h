@@ -25,6 +25,16 @@ typedef struct {
 /* The list's array; NULL with an exception, and nothing is held then. */
 ptrarray *list_write_begin(list_writing *w, list_object *l);
 
+/* Whether what shifts elements may do so where they are: nobody else reads (A3, T1). */
+static inline bool
+list_write_in_place(const list_writing *w)
+{
+#ifdef QC_BREAK_LIST_SHIFT_IN_PLACE
+    return true;
+#endif
+    return !w->shared;
+}
+
 /* False: no memory. */
 bool list_write_may_take(list_writing *w);
 

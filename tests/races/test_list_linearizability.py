@@ -1,7 +1,8 @@
 """A1-A5: thousands of short histories of four threads and one list are searched for an order that
 explains all results.
 
-Caught on 3.15t, in every run: LIST_INSTALL_BLIND, LIST_DRAIN_IN_TWO, LIST_INDEX_EARLY.
+Caught on 3.15t, in every run: LIST_INSTALL_BLIND, LIST_DRAIN_IN_TWO, LIST_INDEX_EARLY,
+LIST_SORT_BLIND, LIST_MOMENT_BY_ONE.
 """
 
 import random
