@@ -146,8 +146,45 @@ iter_length_hint(PyObject *self, PyObject *ignored)
     return PyLong_FromUnsignedLongLong(left < live ? left : live);
 }
 
+/* Another iterator that stands where this one does. */
+static PyObject *
+iter_copy(iter_object *it)
+{
+    iter_object *copy = PyObject_GC_New(iter_object, Py_TYPE(it));
+    if (copy == NULL)
+        return NULL;
+    copy->dict = (dict_object *)Py_NewRef(it->dict);
+    copy->kind = it->kind;
+    qc_lock_init(&copy->lock);
+    qc_lock_acquire(&it->lock);
+    copy->cursor = it->cursor;
+    if (copy->cursor.table != NULL) /* not the last reference while `it` has its own */
+        (void)qc_add_relaxed(&copy->cursor.table->refs, 1u);
+    qc_lock_release(&it->lock);
+    PyObject_GC_Track(copy);
+    return (PyObject *)copy;
+}
+
+/* As dict's: pickled and copied as an iterator over a list of what is left. */
+static PyObject *
+iter_reduce(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    PyObject *builtins = PyImport_ImportModule("builtins");
+    PyObject *iter = builtins == NULL ? NULL : PyObject_GetAttrString(builtins, "iter");
+    Py_XDECREF(builtins);
+    PyObject *copy = iter == NULL ? NULL : iter_copy((iter_object *)self);
+    PyObject *list = copy == NULL ? NULL : PySequence_List(copy);
+    Py_XDECREF(copy);
+    if (list != NULL)
+        return Py_BuildValue("N(N)", iter, list);
+    Py_XDECREF(iter);
+    return NULL;
+}
+
 static PyMethodDef iter_methods[] = {
     {"__length_hint__", iter_length_hint, METH_NOARGS, "An estimate of the entries left."},
+    {"__reduce__", iter_reduce, METH_NOARGS, "For pickle and copy: a list of what is left."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -515,6 +515,35 @@ def test_length_hints(make_dict):
         assert operator.length_hint(iterator) == 0
 
 
+@pytest.mark.parametrize("view", ["keys", "values", "items"])
+def test_iterators_are_pickled_and_copied(make_dict, view):
+    """What is left of them; they themselves go on."""
+    d = make_dict((i, i) for i in range(10))
+    iterator = iter(getattr(d, view)())
+    next(iterator)
+    expected = list(getattr(d, view)())[1:]
+    for again in copies(iterator):
+        assert list(again) == expected and operator.length_hint(iterator) == 9
+    assert list(iterator) == expected
+    for again in copies(iterator):
+        assert list(again) == []
+    with pytest.raises(TypeError):
+        pickle.dumps(getattr(d, view)())
+
+
+def test_an_iterator_is_copied_though_its_table_was_replaced(make_our_dict):
+    d = make_our_dict((i, i) for i in range(10))
+    iterator = iter(d)
+    next(iterator)
+    d.update((i, i) for i in range(10, 1000))
+    del d[3]
+    again = copy.copy(iterator)
+    d.clear()
+    assert list(again) == [1, 2, *range(4, 10)] and list(copy.copy(iterator)) == []
+    del iterator
+    settle()
+
+
 def test_order_after_deleting_and_inserting_again(make_dict):
     d = make_dict((i, i) for i in range(8))
     for i in range(1000):
