@@ -102,6 +102,9 @@ merge(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
         return -1;
     int status = kwargs != NULL ? PyDict_Update(pairs, kwargs) : 0;
     PyObject *key, *value;
+    for (Py_ssize_t i = 0; status == 0 && PyDict_Next(pairs, &i, &key, &value);)
+        if (!state_may_store(d->state, value) || !state_may_store(d->state, key))
+            status = -1; /* before anything is assigned */
     for (Py_ssize_t i = 0; status == 0 && PyDict_Next(pairs, &i, &key, &value);) {
         Py_INCREF(key);
         Py_INCREF(value);

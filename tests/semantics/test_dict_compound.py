@@ -672,6 +672,17 @@ def test_sentinels(sentinel, name):
         sentinel.attribute = 1
 
 
+@pytest.mark.parametrize("pair", [("b", MISSING), (DELETE, 2)])
+def test_an_update_with_a_sentinel_assigns_nothing(make_our_dict, pair):
+    d = make_our_dict(a=1)
+    for source in ([("a", 5), ("c", 6), pair], {"a": 5, pair[0]: pair[1]}):
+        with pytest.raises(ValueError):
+            d.update(source, d=7)
+        with pytest.raises(ValueError):
+            d |= source
+        assert d == {"a": 1}
+
+
 def test_the_type_of_sentinels_can_be_named():
     def count(old: int | Sentinel) -> int | Sentinel:
         return DELETE if isinstance(old, Sentinel) else old

@@ -1,7 +1,9 @@
 """stats(), collect(), share(), and the barrier's choice."""
 
 import gc
+import re
 import weakref
+from pathlib import Path
 
 import pytest
 from support import OUR_DICTS, OUR_LISTS, Census, run_script, settle
@@ -16,6 +18,15 @@ HELD = ["bytes_held", "items_held", "records"]
 def test_names():
     for name in ("ConcurrentDict", "ConcurrentList", "stats", "collect", "share"):
         assert name in qsbrcontainers.__all__ and getattr(qsbrcontainers, name).__doc__
+
+
+def test_the_readme_has_a_promise_for_every_method():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.split("### ConcurrentDict\n")[1].split("###")[0]
+    promised = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`]*`", table))))
+    methods = {name for name in dir(ConcurrentDict) if not name.startswith("_")}
+    assert methods <= promised, methods - promised
+    assert all(getattr(ConcurrentDict, name).__doc__ for name in methods)
 
 
 def test_stats():
