@@ -423,7 +423,7 @@ class ListMachine(Machine):
     @rule(index=INDICES, delta=NUMBERS)
     def incr(self, index, delta):
         def on_list(x):
-            if type(x[index]) not in (int, float):
+            if not isinstance(x[index], (int, float)):
                 raise TypeError
             x[index] += delta
             return x[index]
