@@ -175,6 +175,9 @@ words_of_iterator(list_object *l, PyObject *iterator, Py_ssize_t hint)
 ptrarray *
 list_words_from(list_object *l, PyObject *iterable, const char *if_not)
 {
+    /* T7: before there is another array, not only before it is published. */
+    if (list_begin_write(l) == NULL)
+        return NULL;
     /* An overridden __iter__ of a subclass counts, as with list. */
     if (Py_IS_TYPE(iterable, l->state->list_type) || iterable == (PyObject *)l)
         return list_moment(list_of(iterable));

@@ -92,13 +92,22 @@ raise_to(_Atomic uint64_t *most, uint64_t value)
         ;
 }
 
+/* T7: how much may be held where this is the largest block of it. */
+static uint64_t
+limit_beside(uint64_t largest)
+{
+    if (largest > retire_limit.batch_bytes)
+        return retire_limit.batch_bytes / 2 + largest / 2;
+    return retire_limit.hard_bytes + 2 * largest;
+}
+
 /* T7.  Threads may overtake each other here: a flag that is left up wrongly is taken
  * down by the writer that finds it, one left down is put up with the next batch. */
 static void
 weigh(retire_queue *queue, uint64_t bytes)
 {
     bytes += qc_load_relaxed(&queue->others);
-    uint64_t limit = retire_limit.hard_bytes + 2 * qc_load_relaxed(&queue->largest);
+    uint64_t limit = limit_beside(qc_load_relaxed(&queue->largest));
     if (bytes <= limit && qc_load_relaxed(&queue->allowed) != 0)
         qc_store_relaxed(&queue->allowed, 0u);
     uint32_t over = bytes > limit + 2 * qc_load_relaxed(&queue->allowed);
