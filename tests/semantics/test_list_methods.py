@@ -348,10 +348,10 @@ def test_operators(make_our_list, operand, name, size):
 
 @pytest.mark.parametrize("operand", OPERANDS)
 def test_operators_from_the_right(make_our_list, operand):
+    """list + ours is an error, as it is with all that is no list: an operator of ours would be
+    asked in `a_list += ours` too, which has to extend the list."""
     values, other = make_our_list([1, 2]), OPERANDS[operand]()
-    if type(other) is list:
-        pass
-    elif not isinstance(other, ConcurrentList):
+    if not isinstance(other, ConcurrentList):
         with pytest.raises(TypeError):
             other + values
     outcome_of_both(lambda x: operator.mul(other, x) if operand != "ours" else 0, [1, 2], values)
@@ -359,8 +359,9 @@ def test_operators_from_the_right(make_our_list, operand):
 
 
 def test_a_list_extended_by_ours():
-    values = [1]
+    same = values = [1]
     values += ConcurrentList([2])
+    assert values is same
     values.extend(ConcurrentList([3]))
     values[:0] = ConcurrentList([0])
     assert values == [0, 1, 2, 3] and type(values) is list
