@@ -14,7 +14,7 @@ if importlib.util.find_spec("mypy") is None:
     pytest.skip("!!!! NO MYPY HERE: THE TYPES ARE NOT CHECKED !!!!", allow_module_level=True)
 
 USES = """
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, MutableSequence
 from typing import assert_type
 
 from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList, Sentinel
@@ -75,7 +75,50 @@ assert_type(d.compute("a", lambda old: old + 1, 0), int | Sentinel)
 
 items: ConcurrentList[int] = ConcurrentList([1])
 assert_type(items[0], int)
+assert_type(items[1:], ConcurrentList[int])
 assert_type(items.pop(), int)
+assert_type(items.pop(0), int)
+assert_type(items.copy(), ConcurrentList[int])
+assert_type(items.snapshot(), list[int])
+assert_type(items.drain(), list[int])
+assert_type(items + [2], ConcurrentList[int])
+assert_type(items + ["a"], ConcurrentList[str | int])
+assert_type(items * 2, ConcurrentList[int])
+assert_type(2 * items, ConcurrentList[int])
+assert_type(items < [5], bool)
+assert_type(items.index(1, 0, 5), int)
+assert_type(items.count(1), int)
+assert_type(list(reversed(items)), list[int])
+assert_type([item for item in items], list[int])
+assert_type(items.swap(0, 1), int)
+assert_type(items.compare_and_set(0, None, 1), bool)
+assert_type(items.compute(0, lambda old: old + 1), int)
+assert_type(items.append_index(1), int)
+items[0], items[1:2], items[::2] = 1, [2], (3,)
+items += range(3)
+items *= 2
+items.insert(0, 1)
+items.sort()
+items.sort(key=lambda item: -item, reverse=True)
+items.extend(ConcurrentList([True]))
+del items[0], items[:]
+sequence: MutableSequence[int] = items
+mapping: MutableMapping[str, int] = d
+assert_type(ConcurrentList("ab"), ConcurrentList[str])
+assert_type(ConcurrentList[str](), ConcurrentList[str])
+
+
+class Names(ConcurrentList[str]):
+    pass
+
+
+names = Names(["a"])
+names += ["b"]
+assert_type(names, Names)
+assert_type(names[:1], ConcurrentList[str])
+match items:
+    case [first, *others]:
+        assert_type(first, int)
 assert_type(share(items), ConcurrentList[int])
 assert_type(get_include(), str)
 stats()
@@ -85,6 +128,14 @@ d[1]  # error
 d.add("a")  # error
 d.compute("a", lambda: 1)  # error
 MISSING()  # error
+items["a"]  # error
+items.append("text")  # error
+items[0:1] = 5  # error
+items[0] = [1]  # error
+items.compute(0, lambda: 1)  # error
+items + (1,)  # error
+items.sort(len)  # error
+ConcurrentList([None]).sort()  # error
 """
 
 
