@@ -422,6 +422,9 @@ class ListMachine(Machine):
 
     @rule(index=INDICES, delta=NUMBERS)
     def incr(self, index, delta):
+        if math.nan in self.model:
+            return  # each side would get a NaN of its own, and no two are equal
+
         def on_list(x):
             if not isinstance(x[index], (int, float)):
                 raise TypeError
