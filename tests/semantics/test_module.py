@@ -20,13 +20,14 @@ def test_names():
         assert name in qsbrcontainers.__all__ and getattr(qsbrcontainers, name).__doc__
 
 
-def test_the_readme_has_a_promise_for_every_method():
+@pytest.mark.parametrize("cls", [ConcurrentDict, ConcurrentList])
+def test_the_readme_has_a_promise_for_every_method(cls):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    table = readme.split("### ConcurrentDict\n")[1].split("###")[0]
+    table = readme.split(f"### {cls.__name__}\n")[1].split("###")[0]
     promised = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`]*`", table))))
-    methods = {name for name in dir(ConcurrentDict) if not name.startswith("_")}
+    methods = {name for name in dir(cls) if not name.startswith("_")}
     assert methods <= promised, methods - promised
-    assert all(getattr(ConcurrentDict, name).__doc__ for name in methods)
+    assert all(getattr(cls, name).__doc__ for name in methods)
 
 
 def test_stats():
