@@ -9,6 +9,8 @@
  * lock is taken, and what they come to is fitted to the size that the list has then. */
 #include "py/py_list_write.h"
 
+#include "py/py_numbers.h"
+
 /* ---- one change, in the cheapest way that readers see at once ---- */
 
 bool
@@ -152,6 +154,60 @@ list_insert(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+/* The word at `index` as it was at some moment, without a reference: to look at its bits
+ * only.  `rec` is from list_begin. */
+static qc_word
+peek(list_object *l, qsbr_record *rec, Py_ssize_t index)
+{
+    qc_word word = WORD_EMPTY;
+    ptrarray_result result;
+    qsbr_enter(rec);
+    if (index >= 0)
+        result = ptrarray_get(&l->array, rec, (size_t)index, &word);
+    else
+        result = ptrarray_get_from_end(&l->array, rec, (size_t)0 - (size_t)index, &word);
+    qsbr_exit(rec);
+    return result == PTRARRAY_HIT ? word : WORD_EMPTY;
+}
+
+typedef enum { POP_DONE, POP_OUT, POP_EMPTY, POP_NO_MEMORY, POP_OTHER } pop_result;
+
+/* Takes out the element at `index` with a reference for the caller: *word.  Unless `any`
+ * is true a number is taken only if it is `ready`, which the caller has an object for. */
+static pop_result
+pop_word(list_object *l, Py_ssize_t index, bool any, qc_word ready, qc_word *word)
+{
+    list_writing w;
+    ptrarray *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return POP_NO_MEMORY; /* the exception is set */
+    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
+    pop_result result = size == 0 ? POP_EMPTY : i >= size ? POP_OUT : POP_DONE;
+    if (result == POP_DONE) {
+        *word = ptrarray_word(a, i);
+        bool object = refs_word_is_object(*word);
+        if (!object && *word != ready && !any)
+            result = POP_OTHER;
+        else if (!list_write_may_take(&w) || !list_splice(&w, a, i, 1, NULL, 0))
+            result = POP_NO_MEMORY;
+#ifndef QC_BREAK_LIST_POP_AT_ONCE
+        /* The list's reference is the caller's, unless a reader may be about to take one
+         * from it: then the caller gets another (K8). */
+        if (result == POP_DONE && w.shared && object) {
+            refs_retain(*word);
+            list_write_gone(&w, refs_release_item, *word, 0);
+        }
+#endif
+    }
+    list_write_end(&w);
+    if (result == POP_NO_MEMORY)
+        PyErr_NoMemory();
+    return result;
+}
+
+/* Where others pop as well, a number's object is made afterwards in the end. */
+#define POP_TRIES 3
+
 const char list_pop_doc[] =
     "pop($self, index=-1, /)\n--\n\n"
     "Remove and return the element at index, the last one by default.\n\n"
@@ -161,37 +217,36 @@ const char list_pop_doc[] =
 PyObject *
 list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
+    list_object *l = list_of(self);
     Py_ssize_t index = -1;
     if (!list_arguments("pop", n, 0, 1) || (n > 0 && !size_argument(args[0], &index)))
         return NULL;
-    list_writing w;
-    ptrarray *a = list_write_begin(&w, list_of(self));
-    if (a == NULL)
+    qsbr_record *rec = list_begin(l);
+    if (rec == NULL)
         return NULL;
-    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
-    qc_word word = 0;
-    bool inside = i < size, done = false;
-    if (inside) {
-        word = ptrarray_word(a, i);
-        done = list_write_may_take(&w) && list_splice(&w, a, i, 1, NULL, 0);
-    }
-#ifdef QC_BREAK_LIST_POP_AT_ONCE
-    bool wait = false;
-#else
-    bool wait = w.shared;
-#endif
-    /* The list's reference is the caller's, unless a reader may be about to take one
-     * from it: then the caller gets another (K8). */
-    if (done && wait && refs_word_is_object(word)) {
-        refs_retain(word);
-        list_write_gone(&w, refs_release_item, word, 0);
-    }
-    list_write_end(&w);
-    if (done)
-        return refs_object(word);
-    if (inside)
-        return PyErr_NoMemory();
-    PyErr_SetString(PyExc_IndexError, size == 0 ? "pop from empty list" : "pop index out of range");
+    /* What can fail comes before the change (T2), so a number's object does. */
+    PyObject *object = NULL;
+    qc_word ready = WORD_EMPTY, word = QC_NUMBERS_BY_VALUE ? peek(l, rec, index) : WORD_EMPTY;
+    pop_result result;
+    unsigned tries = 0;
+    do {
+        if (word != WORD_EMPTY && !refs_word_is_object(word) && word != ready) {
+            Py_XDECREF(object);
+            object = numbers_object(l->state, word);
+            if (object == NULL)
+                return NULL;
+            ready = word;
+        }
+        result = pop_word(l, index, ++tries == POP_TRIES, ready, &word);
+    } while (result == POP_OTHER);
+    if (result == POP_DONE && word == ready)
+        return object;
+    Py_XDECREF(object);
+    if (result == POP_DONE)
+        return numbers_object(l->state, word);
+    if (result != POP_NO_MEMORY)
+        PyErr_SetString(PyExc_IndexError,
+                        result == POP_EMPTY ? "pop from empty list" : "pop index out of range");
     return NULL;
 }
 

@@ -21,7 +21,13 @@ moment_to_sort(list_object *l, uint64_t *version, size_t *capacity)
     *capacity = ptrarray_locked(&l->array)->capacity;
     ptrarray *moment = ptrarray_moment(l->state->heap, &l->array, refs_retain);
     list_unlock(l);
-    return moment == NULL ? PyErr_NoMemory() : list_from_moment(moment);
+    if (moment == NULL)
+        return PyErr_NoMemory();
+    PyObject *items = list_from_moment(moment);
+    /* Nobody else is to find it: what it holds in the end is what the list will hold. */
+    if (items != NULL)
+        PyObject_GC_UnTrack(items);
+    return items;
 }
 
 /* list.sort(items, *args, **kwargs): false with its exception. */
