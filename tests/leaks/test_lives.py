@@ -62,6 +62,14 @@ def test_dict(kind, threads, seed):
     assert census.alive == 0
 
 
+def sort_backwards(values):
+    values.sort(key=id, reverse=True)
+
+
+def copies(values, where, more):
+    return values[where], values.copy(), values + more, values * 2
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("threads", ["one", "turns", "deferred"])
 @pytest.mark.parametrize("kind", LISTS)
@@ -72,7 +80,10 @@ def test_list(kind, threads, seed):
         touch(values, MANY_TOUCHES)
     for step in range(STEPS):
         call = in_turn(step) if threads == "turns" else here
-        match rng.randrange(8):
+        i = rng.randrange(-len(values) - 2, len(values) + 2)
+        where = slice(i, i + rng.randrange(5), rng.choice([None, 1, 2, -1]))
+        new = [census.new() for _ in range(rng.randrange(10))]
+        match rng.randrange(17):
             case 0 | 1:
                 call(values.append, census.new())
             case 2:
@@ -80,15 +91,38 @@ def test_list(kind, threads, seed):
             case 3 | 4:
                 values and call(values.__setitem__, rng.randrange(len(values)), census.new())
             case 5:
-                call(values.extend, [census.new() for _ in range(rng.randrange(10))])
+                call(values.extend, new)
             case 6:
                 values and call(values.__getitem__, -1)
             case 7:
                 rng.random() < 0.05 and call(values.clear)
+            case 8:
+                call(values.insert, i, census.new())
+            case 9:
+                values and call(values.pop, rng.randrange(-len(values), len(values)))
+            case 10:
+                call(values.__delitem__, where)
+            case 11:
+                if where.step not in (None, 1):
+                    new = [census.new() for _ in values[where]]
+                call(values.__setitem__, where, new)
+            case 12:
+                values and call(values.remove, values[rng.randrange(len(values))])
+            case 13:
+                call(sort_backwards, values)
+            case 14:
+                call(values.reverse)
+            case 15:
+                call(copies, values, where, new)
+            case 16:
+                call(values.__imul__, rng.choice([0, 1, 1, 1, 1, 2]))
+        if len(values) > 200:
+            del values[20:]
         if step % 1000 == 0:
+            del new
             settle()
-            assert census.alive == len(values)
-    values = None
+            assert census.alive == len({id(counted) for counted in values})
+    values = new = None
     settle()
     assert census.alive == 0
 
