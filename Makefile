@@ -9,6 +9,7 @@
 # make bench-full  all cases, with PYTHON_GIL=1 too (hours)
 # make stress  the larger models, then race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
+# make example-load  examples/session_server under wrk for a minute, beside dict + Lock
 # make clean   remove what the others made
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format bench bench-full stress mutants fuzz clean
+.PHONY: demo test lint format example-load bench bench-full stress mutants fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -29,6 +30,10 @@ demo:
 
 test:
 	@$(PYTHON) tests/run_all.py $(if $(ONLY),--only "$(ONLY)") $(ARGS)
+
+example-load:
+	@$(PYTHON) tests/venvs.py .venv-example example $(PYTHON)
+	@.venv-example/bin/python examples/session_server/load.py $(ARGS)
 
 stress:
 	@$(PYTHON) tests/stress.py $(MINUTES) $(ARGS)
