@@ -7,6 +7,8 @@
 #              interpreter; ONLY and ARGS, for benchmarks/suite.py, choose; BENCH=read_scaling,
 #              churn, memory or growth is that program alone
 # make bench-full  all cases, with PYTHON_GIL=1 too (hours)
+# make instructions  what paths cost in instructions, against benchmarks/instructions.json;
+#              ARGS=--update keeps what is counted
 # make stress  the larger models, then race tests for $(MINUTES)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make example-load  examples/session_server under wrk for a minute, beside dict + Lock
@@ -21,7 +23,7 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format example-load bench bench-full stress mutants fuzz clean
+.PHONY: demo test lint format example-load bench bench-full instructions stress mutants fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -60,6 +62,10 @@ endif
 bench-full:
 	@$(PYTHON) benchmarks/everywhere.py $(if $(ONLY),--only "$(ONLY)") --full \
 		--json build/bench-full.json --markdown build/bench-full.md $(ARGS)
+
+instructions:
+	@$(PYTHON) tests/venvs.py .venv-bench demo $(PYTHON)
+	@.venv-bench/bin/python benchmarks/instructions.py $(or $(ARGS),--check)
 
 .venv-lint/installed: pyproject.toml
 	@$(PYTHON) -m venv --clear .venv-lint

@@ -6,7 +6,8 @@ are about medians; the interval says how sure that is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import contenders as who
 from results import Cell, Measured, Results
@@ -56,10 +57,9 @@ def cell(case: str, contender: str = who.OURS, threads: int = 1, size: int = 100
     return Cell(case, contender, threads, size)
 
 
-def scaling(row: str, case: str, at_least: float, ours: str = who.OURS, size: int = 1000) -> Goal:
+def scaling(row: str, case: str, at_least: float, ours: str = who.OURS) -> Goal:
     """Two threads against its own one."""
-    above, below = cell(case, ours, 2, size), cell(case, ours, 1, size)
-    return Goal(row, "2 threads : 1 thread", above, below, at_least)
+    return Goal(row, f"{case}, 2 : 1 threads", cell(case, ours, 2), cell(case, ours, 1), at_least)
 
 
 def against(
@@ -69,11 +69,10 @@ def against(
     at_least: float,
     threads: int = 2,
     ours: str = who.OURS,
-    size: int = 1000,
     builds: tuple[str, ...] = (FREE,),
 ) -> Goal:
-    part = f": {other}, {threads} thread{'s' if threads > 1 else ''}"
-    above, below = cell(case, ours, threads, size), cell(case, other, threads, size)
+    part = f"{case} : {other}, {threads} thread{'s' if threads > 1 else ''}"
+    above, below = cell(case, ours, threads), cell(case, other, threads)
     return Goal(row, part, above, below, at_least, builds=builds)
 
 
@@ -95,7 +94,7 @@ def _reads() -> list[Goal]:
         against("read, shared key objects", "read-shared-int", who.DICT, 5),
         Goal(
             "get_many(100), per key",
-            ": d[k], 1 thread",
+            "get-many : read-str-int, 1 thread",
             cell("get-many"),
             cell("read-str-int"),
             at_least=2,
@@ -145,15 +144,15 @@ def _with_gil() -> list[Goal]:
     writes = ("assign-block", "insert-delete")
     ours = {"ours": who.OUR_LIST}
     return [
-        *(against(f"GIL, reads: {case}", case, who.DICT, 0.9, **how) for case in reads),
+        *(against("GIL, reads", case, who.DICT, 0.9, **how) for case in reads),
         *(
-            against(f"GIL, reads: {case}", case, who.LIST, 0.9, **how, **ours)
+            against("GIL, reads", case, who.LIST, 0.9, **how, **ours)
             for case in ("list-read", "list-iterate")
         ),
-        against("GIL, reads: iterate-dict", "iterate-dict", who.DICT, 0.9, **how),
-        *(against(f"GIL, writes: {case}", case, who.DICT, 0.75, **how) for case in writes),
+        against("GIL, reads", "iterate-dict", who.DICT, 0.9, **how),
+        *(against("GIL, writes", case, who.DICT, 0.75, **how) for case in writes),
         *(
-            against(f"GIL, writes: {case}", case, who.LIST, 0.75, **how, **ours)
+            against("GIL, writes", case, who.LIST, 0.75, **how, **ours)
             for case in ("list-assign", "list-append-pop")
         ),
     ]
@@ -191,13 +190,19 @@ def needed(build: str) -> list[Cell]:
     return list(cells)
 
 
+def applying(results: Results) -> Iterator[Goal]:
+    """The goals for this interpreter, as far as the run was about them."""
+    for goal in TABLE:
+        about = {goal.above, goal.below} & set(results.rounds)
+        if results.about["build"] in goal.builds and about:
+            yield goal
+
+
 def show(results: Results) -> str:
     """The table, for an interpreter; empty if there are no goals for it."""
     rows = [["goal", "", "", "median (interval)", ""]]
     before = ""
-    for goal in TABLE:
-        if results.about["build"] not in goal.builds:
-            continue
+    for goal in applying(results):
         measured = goal.measured(results)
         name = "" if goal.row == before else goal.row
         before = goal.row
@@ -208,21 +213,11 @@ def show(results: Results) -> str:
 
 def as_json(results: Results) -> list[dict]:
     found = []
-    for goal in TABLE:
-        if results.about["build"] in goal.builds:
-            measured = goal.measured(results)
-            found.append(
-                {
-                    "row": goal.row,
-                    "part": goal.part,
-                    "limit": goal.limit,
-                    "median": measured and measured.median,
-                    "interval": measured and [measured.low, measured.high],
-                    "confidence": measured and measured.confidence,
-                    "rounds": measured and measured.rounds,
-                    "left_out": measured and measured.left_out,
-                    "disturbed": measured and measured.disturbed,
-                    "verdict": goal.verdict(measured),
-                }
-            )
+    for goal in applying(results):
+        measured = goal.measured(results)
+        said = {"row": goal.row, "part": goal.part, "limit": goal.limit}
+        said["verdict"] = goal.verdict(measured)
+        if measured:
+            said |= asdict(measured)
+        found.append(said)
     return found

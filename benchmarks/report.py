@@ -104,9 +104,8 @@ def markdown(all_results: list[Results]) -> str:
             before = ""
             for goal in found:
                 value = "-"
-                if goal["median"] is not None:
-                    low, high = goal["interval"]
-                    value = f"{goal['median']:.2f} ({low:.2f} to {high:.2f})"
+                if "median" in goal:
+                    value = f"{goal['median']:.2f} ({goal['low']:.2f} to {goal['high']:.2f})"
                 name = "" if goal["row"] == before else goal["row"]
                 before = goal["row"]
                 lines.append(

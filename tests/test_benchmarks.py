@@ -16,6 +16,7 @@ sys.path.append(str(BENCHMARKS))
 import cases  # noqa: E402
 import contenders  # noqa: E402
 import goals  # noqa: E402
+import instructions  # noqa: E402
 import loops  # noqa: E402
 import noise  # noqa: E402
 from results import Cell, Measured, Results  # noqa: E402
@@ -207,14 +208,15 @@ def test_verdicts():
     assert goal.verdict(None) == "NOT MEASURED"
 
 
-@pytest.fixture
-def small_run(tmp_path):
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
     """The whole program on two small cases; a peer is there or not, like anywhere."""
+    folder = tmp_path_factory.mktemp("suite")
     arguments = ["--cases", "read-str-int", "get-many", "--rounds", 2, "--seconds", 0, "--size", 40]
     arguments += ["--threads", 1, "--contenders", "ConcurrentDict", "dict + Lock", PEER]
-    out = {"json": tmp_path / "deeper" / "out.json", "markdown": tmp_path / "out.md"}
+    out = {"json": folder / "deeper" / "out.json", "markdown": folder / "out.md"}
     files = [part for kind, path in out.items() for part in (f"--{kind}", path)]
-    done = run(BENCHMARKS / "suite.py", *arguments, *files, cwd=tmp_path)
+    done = run(BENCHMARKS / "suite.py", *arguments, *files, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done, out
 
@@ -236,6 +238,58 @@ def test_the_suite_from_end_to_end(small_run):
     assert shown.returncode == 0, shown.stderr
     assert "d[k], str keys, int values" in shown.stdout
     assert run(BENCHMARKS / "report.py", "--markdown", out["json"]).stdout.strip() == text.strip()
+
+
+def test_pictures(small_run, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run(BENCHMARKS / "plot.py", small_run[1]["json"], "--to", tmp_path / "pictures")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names[0].startswith("get-many-40-ratios") and names[0].endswith(".svg")
+    assert "2 pictures" in done.stdout
+
+
+def test_pictures_without_matplotlib_are_a_clear_sentence(small_run, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('no matplotlib')")
+    code = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv.pop(0);"
+    code += "sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run("-P", "-c", code, tmp_path, BENCHMARKS / "plot.py", BENCHMARKS)
+    assert done.returncode == 1
+    assert done.stderr.startswith("No pictures: no matplotlib")
+
+
+def test_every_counted_path_runs():
+    """Without valgrind: what it would count, once."""
+    done = run(BENCHMARKS / "instructions.py", "--run")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("factor, status", [(1.02, 0), (1.04, 1), (0.5, 0)])
+def test_a_path_that_became_dearer_fails_the_check(monkeypatch, capsys, factor, status):
+    kept = {"d[k]": {"ours": 100.0, "builtin": 90.0}, "l[i], shared": {"ours": 50.0}}
+    now = {name: {of: factor * n for of, n in each.items()} for name, each in kept.items()}
+    monkeypatch.setattr(instructions, "why_not", lambda: "")
+    monkeypatch.setattr(instructions, "here", lambda: {"interpreter": "mine"})
+    monkeypatch.setattr(
+        instructions, "load", lambda: [{"with": {"interpreter": "mine"}, "paths": kept}]
+    )
+    monkeypatch.setattr(instructions, "count", lambda: now)
+    monkeypatch.setattr(sys, "argv", ["instructions.py", "--check"])
+    assert instructions.main() == status
+    assert ("dearer: see above" in capsys.readouterr().out) == bool(status)
+
+
+def test_a_check_with_another_compiler_says_that_it_counts_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(instructions, "why_not", lambda: "")
+    monkeypatch.setattr(instructions, "here", lambda: {"interpreter": "another"})
+    monkeypatch.setattr(sys, "argv", ["instructions.py", "--check"])
+    assert instructions.main() == 0
+    assert "INSTRUCTIONS NOT COUNTED" in capsys.readouterr().out
+
+
+def test_the_kept_table_has_all_paths():
+    for kept in instructions.load():
+        assert set(kept["paths"]) == {route.name for route in instructions.ROUTES}
 
 
 def test_one_that_fails_is_left_out_loudly(tmp_path):
