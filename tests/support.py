@@ -281,7 +281,7 @@ class RaisesOnHash:
 
 
 class Text(str):
-    """A str subclass: not the exact type that lookups know how to compare."""
+    """A str subclass: not the exact type that lookups begin with."""
 
 
 class Number(int):

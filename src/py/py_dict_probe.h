@@ -15,10 +15,11 @@ typedef struct {
     bool locked; /* holds map.lock; otherwise it is in a section */
 } probe_ctx;
 
-/* A comparison that may run Python code (most tuples need none): on a strong
- * reference, outside the section and the lock.  CHANGED if what was compared with is
- * not there any more: start over, as dict does.  (The context comes by value: its address
- * taken, it could not stay in registers on the path that never comes here.) */
+/* A comparison that may run Python code (tuples of numbers and str, and subclasses that
+ * inherit their __eq__, need none): on a strong reference, outside the section and the
+ * lock.  CHANGED if what was compared with is not there any more: start over, as dict
+ * does.  (The context comes by value: its address taken, it could not stay in registers
+ * on the path that never comes here.) */
 keytable_result dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slot);
 
 QC_INLINE keytable_result

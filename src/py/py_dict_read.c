@@ -29,11 +29,9 @@ keytable_result
 dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slot)
 {
     const probe_ctx *p = &by_value;
-    if (PyTuple_CheckExact(theirs) && PyTuple_CheckExact(p->key)) {
-        refs_comparison r = refs_compare_tuples(theirs, p->key);
-        if (r != REFS_UNKNOWN)
-            return r == REFS_EQUAL ? KEYTABLE_HIT : KEYTABLE_MISS;
-    }
+    refs_comparison known = refs_compare(theirs, p->key);
+    if (known != REFS_UNKNOWN)
+        return known == REFS_EQUAL ? KEYTABLE_HIT : KEYTABLE_MISS;
     uint64_t id = t->id;
     uint32_t slot_value = qc_load_relaxed(&t->index[slot]);
     Py_INCREF(theirs); /* plain: the table's reference waits for our section */

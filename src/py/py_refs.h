@@ -211,20 +211,27 @@ refs_int_equal(PyObject *a, PyObject *b)
 /* What two keys are to each other, as far as it takes no Python code to tell. */
 typedef enum { REFS_EQUAL, REFS_DIFFERENT, REFS_UNKNOWN } refs_comparison;
 
+/* By the function that compares, which subclasses inherit if they have no __eq__ of
+ * their own: of the builtin types it is known what it does. */
+QC_INLINE bool
+refs_both_compare_as(PyObject *a, PyObject *b, PyTypeObject *type)
+{
+    return Py_TYPE(a)->tp_richcompare == type->tp_richcompare &&
+           Py_TYPE(b)->tp_richcompare == type->tp_richcompare;
+}
+
 /* Two items of tuples, in a section or under a lock. */
-QC_INLINE refs_comparison
+static inline refs_comparison
 refs_compare_items(PyObject *a, PyObject *b)
 {
-    bool equal;
-    if (a == b)
+    bool equal = a == b;
+    if (equal)
         return REFS_EQUAL;
-    if (Py_TYPE(a) != Py_TYPE(b))
-        return REFS_UNKNOWN;
-    if (PyUnicode_CheckExact(a))
+    if (refs_both_compare_as(a, b, &PyUnicode_Type))
         equal = refs_str_equal(a, b);
-    else if (PyLong_CheckExact(a))
+    else if (refs_both_compare_as(a, b, &PyLong_Type))
         equal = refs_int_equal(a, b);
-    else if (PyFloat_CheckExact(a))
+    else if (refs_both_compare_as(a, b, &PyFloat_Type))
         equal = PyFloat_AS_DOUBLE(a) == PyFloat_AS_DOUBLE(b);
     else
         return REFS_UNKNOWN;
@@ -234,10 +241,12 @@ refs_compare_items(PyObject *a, PyObject *b)
 /* Tuples of up to so many are compared without their __eq__ (Q2). */
 #define REFS_TUPLE_ITEMS 16
 
-/* Two exact tuples, in a section or under a lock: their items stay the same. */
+/* Two keys, in a section or under a lock. */
 static inline refs_comparison
-refs_compare_tuples(PyObject *a, PyObject *b)
+refs_compare(PyObject *a, PyObject *b)
 {
+    if (!refs_both_compare_as(a, b, &PyTuple_Type))
+        return refs_compare_items(a, b);
     Py_ssize_t n = PyTuple_GET_SIZE(a);
     if (n != PyTuple_GET_SIZE(b) || n > REFS_TUPLE_ITEMS)
         return REFS_UNKNOWN;

@@ -1,5 +1,6 @@
 """Construction, items, methods and order, on dict and on ours alike."""
 
+from collections import namedtuple
 from itertools import product
 
 import pytest
@@ -324,6 +325,35 @@ def test_tuples_are_compared_item_by_item(make_dict):
     assert d[7, SameHash(0)] == 5 and (7, SameHash(1)) not in d
     with pytest.raises(Boom):
         d[7, RaisesOnEq(0)]
+
+
+def test_subclasses_compare_as_they_say(make_dict):
+    """Without Python code where they inherit what compares, with it where they do not."""
+    Point = namedtuple("Point", "x y")
+
+    class Unlike(tuple):
+        __slots__ = ()
+        __hash__ = tuple.__hash__
+
+        def __eq__(self, other):
+            return False
+
+    class Ordered(int):
+        def __lt__(self, other):
+            raise Boom
+
+    class Late(str):
+        pass
+
+    unlike, late = Unlike((1, "b")), Late("late")
+    d = make_dict({Point(1, "a"): 1, unlike: 2, Number(2**70): 3, Text("x"): 4, late: 5})
+    assert d[1, "a"] == d[Point(True, Text("a"))] == 1 and Point(1, "b") not in d
+    assert d[unlike] == 2 and (1, "b") not in d and d[Unlike((1, "a"))] == 1  # as Point says
+    assert d[2**70] == d[Ordered(2**70)] == d[2.0**70] == 3 and d["x"] == 4
+    assert Number(2**70 + 1) not in d and Ordered(2**70 + 2**61 - 1) not in d
+    assert d["late"] == d[Late("late")] == 5
+    Late.__eq__, Late.__hash__ = lambda self, other: False, str.__hash__
+    assert "late" not in d and Late("late") not in d and d[late] == 5
 
 
 def test_collisions(make_dict):
