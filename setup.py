@@ -43,13 +43,15 @@ def switch(name, allowed=None):
 
 
 def compile_args():
-    args = ["-std=c11", "-fvisibility=hidden"]
+    args = ["-std=c11", "-fvisibility=hidden", "-fstack-protector-strong"]
     if switch("WERROR", "0|1") == "1":
         args += ["-Wall", "-Wextra", "-Werror"]
     if switch("DEBUG", "0|1") == "1":
         args += ["-O1", "-g", "-UNDEBUG"]
     else:
         args += ["-O3"]
+        if not sanitizers():  # which check the same, and more
+            args += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
     if sanitizers():
         args += [f"-fsanitize={sanitizers()}", "-fno-omit-frame-pointer", "-g"]
     return args
@@ -59,6 +61,8 @@ def link_args():
     args = [f"-fsanitize={sanitizers()}"] if sanitizers() else []
     if sys.platform == "darwin":
         args += ["-Wl,-exported_symbol,_PyInit__native"]
+    else:
+        args += ["-Wl,-z,relro,-z,now"]
     return args
 
 

@@ -104,6 +104,18 @@ def test_H7_code_linked_with_the_archive_keeps_libc_malloc(mimalloc, tmp_path):
     assert ctypes.CDLL(str(library)).both() == 0b1000
 
 
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="there is no readelf here")
+def test_extension_is_hardened():
+    """No function pointer of the linker's can be written, no overrun stack returns."""
+    command = ["readelf", "--wide", "--program-headers", "--dynamic", NATIVE]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "GNU_RELRO" in shown
+    assert re.search(r"BIND_NOW|FLAGS_1.*NOW", shown)
+    assert re.search(r"GNU_STACK.* RW +0x", shown), "the stack is executable"
+    if not _is_sanitized():
+        assert "__stack_chk_fail" in {name for name, _ in nm(NATIVE)}
+
+
 def test_native_is_an_extension_for_this_interpreter():
     assert isinstance(_native.__spec__.loader, importlib.machinery.ExtensionFileLoader)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")

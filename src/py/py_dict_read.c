@@ -145,7 +145,7 @@ dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
     return lookup(d, key, hash, value);
 }
 
-dict_result
+QC_WORDS_ONLY dict_result
 dict_contains_key(dict_object *d, PyObject *key, Py_hash_t hash)
 {
     qc_word word; /* nobody's: no reference count is touched */
@@ -231,7 +231,7 @@ missing(PyObject *self, PyObject *key)
     return NULL;
 }
 
-PyObject *
+QC_WORDS_ONLY PyObject *
 dict_subscript(PyObject *self, PyObject *key)
 {
     PyObject *value;
@@ -254,7 +254,7 @@ dict_contains(PyObject *self, PyObject *key)
     return r == DICT_FAILED ? -1 : r == DICT_FOUND;
 }
 
-PyObject *
+QC_WORDS_ONLY PyObject *
 dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;

@@ -148,7 +148,7 @@ index_of(PyObject *key, Py_ssize_t *index)
     return *index != -1 || !PyErr_Occurred();
 }
 
-static PyObject *
+QC_WORDS_ONLY static PyObject *
 list_subscript(PyObject *self, PyObject *key)
 {
     Py_ssize_t index;

@@ -79,7 +79,7 @@ iter_step(PyObject *self, size_t step)
     return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
 }
 
-static PyObject *
+QC_WORDS_ONLY static PyObject *
 iter_next(PyObject *self)
 {
     return iter_step(self, 1);
