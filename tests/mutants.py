@@ -213,6 +213,10 @@ IN_PYTHON = {
         "pop() drops the list's reference without a grace period",
         "test_list_pop",
     ),
+    "LIST_DRAIN_AT_ONCE": (
+        "drain() drops the list's references without a grace period",
+        "test_list_pop",
+    ),
     "LIST_SHIFT_IN_PLACE": (
         "insert(), reverse() and the like shift elements under readers",
         "test_list_moments",

@@ -389,6 +389,9 @@ drain(PyObject *self, PyObject *Py_UNUSED(ignored))
             return NULL;
     }
     bool filled = fill(result, taken);
+#ifdef QC_BREAK_LIST_DRAIN_AT_ONCE
+    w.shared = false;
+#endif
     if (taken != &ptrarray_none && (filled || !put_back(&w, taken)))
         list_write_gone(&w, list_drop_array, (uintptr_t)taken, ptrarray_bytes(taken));
     list_write_finish(&w);

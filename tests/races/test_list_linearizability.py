@@ -2,7 +2,8 @@
 explains all results.
 
 Caught on 3.15t, in every run: LIST_INSTALL_BLIND, LIST_DRAIN_IN_TWO, LIST_INDEX_EARLY,
-LIST_SORT_BLIND, LIST_MOMENT_BY_ONE.
+LIST_SORT_BLIND, LIST_MOMENT_BY_ONE; of a debug build with QSBRCONTAINERS_YIELD=5 also
+LIST_SHIFT_IN_PLACE and LIST_EXTEND_BY_ONE. (What LIST_NO_RECHECK needs is for test_list.)
 """
 
 import random

@@ -1,25 +1,55 @@
-"""K8 for pop(): who pops drops the object, while readers may be about to take it."""
+"""K8 for what takes elements out: who does it drops the object, while readers may be about to take
+it."""
 
+import pytest
 from support import Census, run_threads, scaled, settle
 
 from qsbrcontainers import ConcurrentList
 
 
-def test_K8_popped_elements_live_as_long_as_readers_may_take_them():
-    """Caught: LIST_POP_AT_ONCE, on 3.15t (a finalized object is handed out, or a crash): in every
-    run of a debug build with QSBRCONTAINERS_YIELD=20, in one of three of a release build."""
+def append_and(take):
+    def put_and_take(values, new):
+        values.append(new)
+        take(values)
+
+    return put_and_take
+
+
+TAKE = {
+    "pop": append_and(lambda values: values.pop()),
+    "pop(0)": append_and(lambda values: values.pop(0)),
+    "del": append_and(lambda values: values.__delitem__(-1)),
+    "del slice": append_and(lambda values: values.__delitem__(slice(1, None))),
+    "clear": append_and(lambda values: values.clear()),
+    "drain": append_and(lambda values: values.drain()),
+    "set": lambda values, new: values.__setitem__(0, new),
+    "set slice": lambda values, new: values.__setitem__(slice(None), [new]),
+    "swap": lambda values, new: values.swap(0, new),
+    "compute": lambda values, new: values.compute(0, lambda old: new),
+    "compare_and_set": lambda values, new: values.compare_and_set(0, values[0], new),
+}
+
+
+@pytest.mark.parametrize("name", TAKE)
+def test_K8_what_is_taken_out_lives_as_long_as_readers_may_take_it(name):
+    """Caught, on 3.15t (a finalized object is handed out, or a crash): LIST_POP_AT_ONCE, by pop(0)
+    at least, and LIST_DRAIN_AT_ONCE in every run of a debug build with QSBRCONTAINERS_YIELD=20; in
+    some of a release build."""
     census = Census()
     values = ConcurrentList([census.new(0)])
+    take = TAKE[name]
 
-    def push_and_pop(_):
-        for _ in range(scaled(10_000)):
-            values.append(census.new(0))
-            values.pop()
+    def put_and_take(_):
+        for _ in range(scaled(5000)):
+            take(values, census.new(0))
 
     def read():
-        for _ in range(50):
-            values[-1].check()
+        for i in range(100):
+            try:
+                values[-(i > 20)].check()
+            except IndexError:
+                pass
 
-    run_threads(1, push_and_pop, background=[read, read])
+    run_threads(1, put_and_take, background=[read, read])
     settle()
-    assert census.alive == len(values) == 1
+    assert census.alive == len(values) <= 1
