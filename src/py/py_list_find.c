@@ -175,8 +175,10 @@ list_index(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 /* remove() takes out what it has found if the list is still what it was.  Where another
  * thread, or __eq__, changes the list each time, it takes out the first place of the very
- * object that was equal, wherever that is by now. */
+ * object that was equal, wherever that is by now.  That may be gone each time as well:
+ * an __eq__ that puts others in its place would go on for ever. */
 #define REMOVE_TRIES 16
+#define REMOVE_TRIES_MOST 1000
 
 /* Where to cut, with the lock again: *at; false if it cannot be said any more. */
 static bool
@@ -248,17 +250,20 @@ const char list_remove_doc[] =
     "Raises ValueError if the value is not present. Atomic: takes the list's lock, and\n"
     "what it takes out is the first equal one at that moment. __eq__ is called without\n"
     "the lock, and again if the list has changed meanwhile; where that happens over and\n"
-    "over, the first place of the very object that was equal is taken out.";
+    "over, the first place of the very object that was equal is taken out. ValueError if\n"
+    "that is gone too, a thousand times.";
 
 PyObject *
 list_remove(PyObject *self, PyObject *value)
 {
     remove_result result = REMOVE_AGAIN;
-    for (unsigned tries = 1; result == REMOVE_AGAIN; tries++)
-        result = try_to_remove(list_of(self), value, tries >= REMOVE_TRIES);
+    for (unsigned i = 1; result == REMOVE_AGAIN && i <= REMOVE_TRIES_MOST; i++)
+        result = try_to_remove(list_of(self), value, i >= REMOVE_TRIES);
     if (result == REMOVE_DONE)
         Py_RETURN_NONE;
     if (result == REMOVE_NONE)
         PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");
+    else if (result == REMOVE_AGAIN)
+        PyErr_SetString(PyExc_ValueError, "list modified during remove");
     return NULL;
 }

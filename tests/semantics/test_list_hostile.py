@@ -188,6 +188,16 @@ def test_remove_with_an_eq_that_finds_and_changes_the_list_each_time(make_list):
     assert 1 not in values and "new" in values and len(values) <= 20
 
 
+def test_remove_with_an_eq_that_puts_others_in_its_place_each_time(make_our_list):
+    """list removes what stands there then."""
+    kept = object()
+    values = make_our_list([[1]])
+    replaces = Calls(lambda: values.__setitem__(slice(None), [[1], kept]), True)
+    with pytest.raises(ValueError, match="^list modified during remove$"):
+        values.remove(replaces)
+    assert len(values) == 2 and values[1] is kept
+
+
 def test_one_moment_for_ours(make_our_list):
     """A5: what is compared is what was there at the beginning."""
     values = make_our_list([0, 1, 2, 3])
