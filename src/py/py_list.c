@@ -247,12 +247,12 @@ static PyMemberDef list_members[] = {
 PyDoc_STRVAR(list_doc,
              "ConcurrentList(iterable=(), /)\n--\n\n"
              "A list that many threads read without a lock.\n\n"
-             "l[i], len(l) and a step of an iterator take no lock. What writes one element or\n"
-             "adds some is atomic and takes the list's lock for a moment. What looks at all\n"
-             "elements (in, ==, repr, snapshot) sees them as they are at one moment, and calls\n"
-             "their methods on a copy afterwards, without a lock. An iterator is live: it sees\n"
-             "what others append, and ends for good where it finds the end; threads that share\n"
-             "an iterator get each index once.");
+             "l[i], len(l) and a step of an iterator take no lock. What changes the list takes\n"
+             "its lock for a moment and appears at once: elements that are shifted, sorted or\n"
+             "replaced are never seen half done. What looks at several elements (a slice, in,\n"
+             "==, repr, snapshot) sees them as they are at one moment, and calls their methods\n"
+             "without a lock. An iterator is live: it sees what others append, and ends for\n"
+             "good where it finds the end; threads that share an iterator get each index once.");
 
 static PyType_Slot list_slots[] = {
     {Py_tp_doc, (void *)list_doc},

@@ -2,7 +2,7 @@
  *
  * Each sees one moment of the list (A5), and __eq__ may do anything, so it never runs
  * under the lock.  But most elements need no __eq__: under the lock, all that can be
- * told without Python code is told (identity, exact str, numbers, None), from the first
+ * told without Python code is told (py_words.h: identity, str, numbers), from the first
  * element to the first that needs more.  Only what is left from there is copied, with
  * references, and compared without the lock.  As a rule that is nothing: no reference
  * count is touched and no memory asked for. */

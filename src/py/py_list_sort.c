@@ -14,7 +14,7 @@
 static PyObject *
 moment_to_sort(list_object *l, uint64_t *version, size_t *capacity)
 {
-    if (list_begin(l) == NULL)
+    if (list_begin_write(l) == NULL)
         return NULL;
     list_lock(l);
     *version = ptrarray_version(&l->array);

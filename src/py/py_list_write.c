@@ -217,11 +217,34 @@ list_replace(list_object *l, ptrarray *fresh)
 
 /* ---- one element ---- */
 
+/* Nobody else reads, so nothing has to wait (T1).  False: not done, try the other way. */
+static bool
+set_unshared(list_object *l, Py_ssize_t index, PyObject *value)
+{
+    if (sharing_is_shared(&l->sharing) || list_begin(l) == NULL)
+        return false;
+    list_lock(l);
+    size_t size = ptrarray_size(ptrarray_locked(&l->array));
+    size_t i = (size_t)index + (index < 0 ? size : 0);
+    bool may = i < size && !sharing_is_shared(&l->sharing);
+    qc_word old = may ? ptrarray_set(&l->array, i, refs_new_word(value)) : WORD_EMPTY;
+    list_unlock(l);
+    if (may)
+        refs_release(old);
+    return may;
+}
+
 int
 list_set(list_object *l, Py_ssize_t index, PyObject *value)
 {
     list_writing w;
-    ptrarray *a = state_may_store(l->state, value) ? list_write_begin(&w, l) : NULL;
+    if (!state_may_store(l->state, value))
+        return -1;
+    if (set_unshared(l, index, value))
+        return 0;
+    if (PyErr_Occurred())
+        return -1;
+    ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
         return -1;
     size_t size = ptrarray_size(a);

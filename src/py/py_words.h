@@ -1,8 +1,9 @@
 /* What can be told of two words without Python code: whether their values are equal.
  *
- * Identity, exact str, numbers and None, which is what most containers hold.  No
- * reference count is touched and no memory asked for, so it may be asked under a
- * container's lock; who holds none asks __eq__ about the rest. */
+ * Identity, exact str, numbers, and objects without an __eq__ of their own (None is one),
+ * which is what most containers hold.  No reference count is touched and no memory asked
+ * for, so it may be asked under a container's lock; who holds none asks __eq__ about the
+ * rest. */
 #ifndef PY_WORDS_H
 #define PY_WORDS_H
 
@@ -17,7 +18,7 @@ typedef enum {
     KIND_STR,
     KIND_INT,
     KIND_FLOAT,
-    KIND_NONE,
+    KIND_IDENTITY, /* equal to itself, to nothing else here */
 } word_kind;
 
 /* A word, looked at. */
@@ -54,7 +55,10 @@ words_kind(qc_word word, int64_t *as_int, double *as_float)
         *as_float = PyFloat_AS_DOUBLE(op);
         return KIND_FLOAT;
     }
-    return op == Py_None ? KIND_NONE : KIND_ODD;
+    richcmpfunc compare = Py_TYPE(op)->tp_richcompare;
+    if (compare == NULL || compare == PyBaseObject_Type.tp_richcompare)
+        return KIND_IDENTITY;
+    return KIND_ODD;
 }
 
 /* Of a live word whose object, if it is one, somebody has a reference to. */
@@ -91,7 +95,7 @@ words_compare(const word_value *a, qc_word word)
     bool same = kind == KIND_INT     ? as_int == a->as_int
                 : kind == KIND_FLOAT ? as_float == a->as_float
                 : kind == KIND_STR ? refs_str_equal(word_to_pointer(word), word_to_pointer(a->word))
-                                   : true;
+                                   : false;
     return same ? MATCH_YES : MATCH_NO;
 }
 
