@@ -64,8 +64,10 @@ def measure(_: dict) -> dict:
 
 
 def build() -> str:
-    """What the goals ask for: "free-threaded" or "GIL", by how it was built."""
-    return "free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else "GIL"
+    """What the goals are for: "free-threaded" or "GIL"; none are for the former with a GIL."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "GIL"
+    return "free-threaded, GIL on" if gil_enabled() else "free-threaded"
 
 
 def header() -> str:

@@ -19,7 +19,8 @@ from qsbrcontainers._demo_measure import cores, gil_enabled
 OTHERS_AT_MOST = 0.05  # of the CPUs' time
 STEAL_AT_MOST = 0.02
 SLOWER_AT_MOST = 1.10  # the loop, compared with its usual time
-SWITCHES_AT_MOST = 60  # a second and thread
+SWITCHES_AT_MOST = 60  # a second and thread, beyond a few
+A_FEW_SWITCHES = 4
 
 
 def calibration() -> float:
@@ -67,7 +68,7 @@ class Watch:
         self.seen = {
             "loop": max(self.loop, calibration()),
             "cpu": cpu / (wall * self.threads),
-            "switches": switches / (wall * self.threads),
+            "switches": max(0, switches - A_FEW_SWITCHES) / (wall * self.threads),
             # Where threads wait for a CPU or the GIL, it is each other that they put off.
             "in_each_others_way": self.threads > (1 if gil_enabled() else cores()),
         }

@@ -150,7 +150,7 @@ def cells_of(names: list[str], options) -> list[Cell]:
     return found
 
 
-def chosen_cells(build: str, options) -> list[Cell]:
+def chosen_cells(about: dict, options) -> list[Cell]:
     if options.all:
         return cells_of(list(CASES), options)
     if options.cases:
@@ -158,7 +158,7 @@ def chosen_cells(build: str, options) -> list[Cell]:
         if not names:
             sys.exit(f"No case has any of {options.cases} in its name: see --list.")
         return cells_of(names, options)
-    return goals.needed(build)
+    return goals.needed(about)
 
 
 def list_cases() -> None:
@@ -201,8 +201,11 @@ def main() -> None:
     labels = [python.label for python in pythons]
     if len(set(labels)) < len(labels):
         sys.exit(f"Two of these interpreters are the same: {', '.join(labels)}")
-    cells = {python.label: chosen_cells(python.about["build"], options) for python in pythons}
+    cells = {python.label: chosen_cells(python.about, options) for python in pythons}
     run = Run(pythons, cells, options)
+    # A process starts, warms up and measures; cases over whole containers take longer.
+    minutes = run.total() * (0.3 + 1.5 * options.seconds) / 60
+    print(f"{run.total()} measurements, {minutes:.0f} minutes or more")
     run.all_rounds()
 
     for results in run.results.values():

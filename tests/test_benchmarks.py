@@ -107,8 +107,16 @@ def test_every_goal_is_about_cells_that_are_measured():
             case = cases.CASES[cell.case]
             assert cell.contender in case.contenders
             assert case.can(contenders.BY_NAME[cell.contender])
-            assert cell.size in case.sizes and cell.threads in case.threads
+            assert cell.size in case.sizes
+            assert cell.threads in case.threads or goal.cores == cell.threads
     assert {build for goal in goals.TABLE for build in goal.builds} <= {"free-threaded", "GIL"}
+
+
+def test_more_cores_have_more_goals():
+    few, many = (goals.needed({"build": "free-threaded", "cores": cores}) for cores in (2, 16))
+    assert {cell.threads for cell in few} == {1, 2}
+    assert {cell.threads for cell in many} == {1, 2, 16}
+    assert goals.needed({"build": "free-threaded, GIL on", "cores": 2}) == few
 
 
 def test_a_mix_has_the_shares_that_it_says():
