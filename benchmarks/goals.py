@@ -204,8 +204,9 @@ def needed(about: dict) -> list[Cell]:
 def applying(results: Results) -> Iterator[Goal]:
     """The goals for this interpreter, as far as the run was about them."""
     for goal in TABLE:
-        about = {goal.above, goal.below} & set(results.rounds)
-        if results.about["build"] in goal.builds and about:
+        measured = {goal.above, goal.below} & set(results.rounds)
+        enough = goal.cores <= results.about["cores"]
+        if results.about["build"] in goal.builds and enough and measured:
             yield goal
 
 

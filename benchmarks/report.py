@@ -77,7 +77,17 @@ def _shown(measured: Measured | None, factor: float, unit: str = "") -> str:
     return f"{middle}{unit} ({low} to {high}){' !' if measured.disturbed else ''}"
 
 
-def everything(results: Results) -> str:
+def only(results: Results, parts: list[str]) -> Results:
+    """As if nothing else had been measured."""
+    kept = {
+        cell: rounds
+        for cell, rounds in results.rounds.items()
+        if any(part in cell.case for part in parts)
+    }
+    return Results(results.label, results.about, kept)
+
+
+def everything(results: Results, with_goals: bool = True) -> str:
     said = [f"\n==== {results.label}: {about(results.about)}"]
     for name, size, cells in blocks(results):
         said.append(f"\n{title(name, size)}\n")
@@ -88,17 +98,17 @@ def everything(results: Results) -> str:
         f"{bad} stayed disturbed and are left out of the medians"
         + (" (a ! says that a cell had no others)" if bad else "")
     )
-    shown = goals.show(results)
+    shown = goals.show(results) if with_goals else ""
     if shown:
         said.append(f"\nGoals, {results.label}\n\n{shown}")
     return "\n".join(said)
 
 
-def markdown(all_results: list[Results]) -> str:
+def markdown(all_results: list[Results], with_goals: bool = True) -> str:
     lines = []
     for results in all_results:
         lines += [f"### {results.label}", "", f"{about(results.about)}", ""]
-        found = goals.as_json(results)
+        found = goals.as_json(results) if with_goals else []
         if found:
             lines += ["| goal | | | median (interval) | |", "| --- | --- | ---: | ---: | --- |"]
             before = ""
@@ -126,12 +136,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE.json")
     parser.add_argument("--markdown", action="store_true", help="for a README")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="cases by parts of their names")
     options = parser.parse_args()
     loaded = measured_results.load(options.files)
+    if options.only:
+        loaded = [only(results, options.only) for results in loaded]
     if options.markdown:
-        print(markdown(loaded))
+        print(markdown(loaded, with_goals=not options.only))
     else:
-        print("\n".join(everything(results) for results in loaded))
+        shown = (everything(results, with_goals=not options.only) for results in loaded)
+        print("\n".join(shown))
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--python", action="append", default=[], metavar="PATH[,NAME=VALUE]")
     parser.add_argument("--rounds", type=int, default=5, help="5, if not given")
     parser.add_argument(
-        "--seconds", type=float, default=0.25, help="about how long a cell is measured (0.25)"
+        "--seconds", type=float, default=0.2, help="about how long a cell is measured (0.2)"
     )
     parser.add_argument("--threads", type=int, nargs="+", help="instead of the cases' own")
     parser.add_argument("--size", type=int, help="instead of the cases' own")
@@ -206,7 +206,10 @@ def main() -> None:
     # A process starts, warms up and measures; cases over whole containers take longer.
     minutes = run.total() * (0.3 + 1.5 * options.seconds) / 60
     print(f"{run.total()} measurements, {minutes:.0f} minutes or more")
-    run.all_rounds()
+    try:
+        run.all_rounds()
+    except KeyboardInterrupt:
+        print("\nInterrupted: this is what was measured so far.")
 
     for results in run.results.values():
         print(report.everything(results))

@@ -246,6 +246,8 @@ def test_the_suite_from_end_to_end(small_run):
     assert shown.returncode == 0, shown.stderr
     assert "d[k], str keys, int values" in shown.stdout
     assert run(BENCHMARKS / "report.py", "--markdown", out["json"]).stdout.strip() == text.strip()
+    some = run(BENCHMARKS / "report.py", "--markdown", out["json"], "--only", "get-many").stdout
+    assert "d.get_many" in some and "d[k], str keys" not in some and "| goal" not in some
 
 
 def test_pictures(small_run, tmp_path):
