@@ -118,8 +118,8 @@ list_contains(PyObject *self, PyObject *value)
 const char list_count_doc[] =
     "count($self, value, /)\n--\n\n"
     "Return number of occurrences of value.\n\n"
-    "Of one moment: takes the list's lock while it compares str, numbers and None, or\n"
-    "copies what it has to ask __eq__ about, which is called without the lock.";
+    "Of one moment: takes the list's lock while it compares str, numbers and what has no\n"
+    "__eq__ of its own, or copies the rest, whose __eq__ is called without the lock.";
 
 PyObject *
 list_count(PyObject *self, PyObject *value)

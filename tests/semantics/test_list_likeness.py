@@ -9,7 +9,7 @@ import sys
 from collections.abc import MutableSequence, Sequence
 
 import pytest
-from support import Boom, ListSubclass, run_threads
+from support import Boom, ListSubclass, run_threads, scaled
 
 from qsbrcontainers import ConcurrentList
 
@@ -177,18 +177,23 @@ def test_a_list_that_changes_while_it_is_pickled():
 
 
 def test_A5_pickles_are_of_one_moment():
-    values = ConcurrentList([0] * 50)
+    values = ConcurrentList([0] * 300)
     rounds = iter(range(1, 10**9))
 
     def write():
         n = next(rounds)
-        for i in range(50):
+        for i in range(300):
             values[i] = n
 
+    def check(seen):
+        assert seen == sorted(seen, reverse=True) and seen[0] - seen[-1] <= 1
+
     def dump(_):
-        for _ in range(50):
-            seen = list(pickle.loads(pickle.dumps(values)))
-            assert seen == sorted(seen, reverse=True) and seen[0] - seen[-1] <= 1
+        for _ in range(scaled(2000)):
+            check(list(values.__reduce_ex__(2)[3]))
+        for _ in range(20):
+            check(list(pickle.loads(pickle.dumps(values))))
+            check(list(copy.copy(values)))
 
     run_threads(1, dump, background=[write])
 
