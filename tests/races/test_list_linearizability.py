@@ -128,9 +128,9 @@ def number(token):
 
 
 KINDS = {  # values, how they are sorted, whether they can be added to, how many histories
-    "ints": (lambda i: i, None, True, 4000),
-    "objects": (Token, number, False, 3000),
-    "objects with __eq__": (Slow, number, False, 2000),
+    "ints": (lambda i: i, None, True, 3000),
+    "objects": (Token, number, False, 2000),
+    "objects with __eq__": (Slow, number, False, 1500),
 }
 
 
