@@ -46,16 +46,13 @@ look(seen *s)
     return false;
 }
 
-/* What was seen as an object, a new reference; NULL with MemoryError, and what was seen
- * is no longer held. */
+/* What was seen as an object, a new reference; NULL with MemoryError: it is a number then,
+ * of which nothing is held. */
 static PyObject *
 seen_object(seen *s)
 {
     refs_retain(s->word);
-    PyObject *old = refs_object(s->word);
-    if (old == NULL)
-        refs_release(s->word);
-    return old;
+    return refs_object(s->word);
 }
 
 /* Installs `word`, whose reference it takes over, if what was seen is still so: 1, or 0
