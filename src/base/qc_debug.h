@@ -38,9 +38,9 @@
 #define QC_HIDDEN
 #endif
 
-/* For the functions of the read path: their locals are words, and no array that could
+/* For the functions of the hot paths: their locals are words, and no array that could
  * be overrun, but a word whose address is taken would have the stack guarded, at the
- * cost of five instructions a read. */
+ * cost of five instructions a call. */
 #ifdef __has_attribute
 #if __has_attribute(no_stack_protector)
 #define QC_WORDS_ONLY __attribute__((no_stack_protector))

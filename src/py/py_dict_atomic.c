@@ -67,7 +67,7 @@ const char dict_incr_doc[] =
     "as an int object. TypeError if the value or delta is no int or float. (As in\n"
     "Django's cache, but creating.)";
 
-PyObject *
+QC_WORDS_ONLY PyObject *
 dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "delta", "default"};

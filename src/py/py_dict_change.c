@@ -115,7 +115,7 @@ insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, q
 /* With the lock: assigns `word` (only_insert: unless the key is there), taking over
  * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert
  * *current is its word, retained, otherwise the word was replaced. */
-static dict_result
+QC_WORDS_ONLY static dict_result
 put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool only_insert,
            qc_word *current)
 {
@@ -201,7 +201,7 @@ looks_shared(dict_object *d)
     return sharing_is_shared(&d->sharing); /* without the lock: a hint */
 }
 
-int
+QC_WORDS_ONLY int
 dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     probe_ctx p;
@@ -271,7 +271,7 @@ remove_word(dict_object *d, PyObject *key, Py_hash_t hash, const qc_word *expect
     return result;
 }
 
-dict_result
+QC_WORDS_ONLY dict_result
 dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
 {
     qc_word word;

@@ -111,7 +111,7 @@ replace_by_any(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *
     return result;
 }
 
-replace_result
+QC_WORDS_ONLY replace_result
 dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *expected,
                       qc_word word)
 {

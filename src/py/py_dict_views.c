@@ -105,7 +105,7 @@ iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
     return r == KEYTABLE_ITEM;
 }
 
-static PyObject *
+QC_WORDS_ONLY static PyObject *
 iter_next(PyObject *self)
 {
     iter_object *it = (iter_object *)self;

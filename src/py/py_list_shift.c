@@ -214,7 +214,7 @@ const char list_pop_doc[] =
     "Atomic: takes the list's lock, and no two threads get the same element. Raises\n"
     "IndexError if the list is empty or the index is out of range.";
 
-PyObject *
+QC_WORDS_ONLY PyObject *
 list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     list_object *l = list_of(self);

@@ -234,7 +234,7 @@ set_unshared(list_object *l, Py_ssize_t index, PyObject *value)
     return may;
 }
 
-int
+QC_WORDS_ONLY int
 list_set(list_object *l, Py_ssize_t index, PyObject *value)
 {
     list_writing w;

@@ -15,7 +15,7 @@ retire_limits retire_limit = {
 };
 static _Atomic uint64_t next_queue_id = 1;
 
-uint64_t
+QC_NOINLINE uint64_t
 retire_now_ns(void)
 {
     struct timespec t;
