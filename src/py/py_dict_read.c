@@ -184,14 +184,18 @@ of_class(PyObject *class, PyObject *name)
     if (!PyType_Check(class))
         return NULL;
     PyTypeObject *type = (PyTypeObject *)class;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *names = PyType_GetDict(type), *found; /* tp_dict may be NULL there */
+#else
+    PyObject *names = Py_NewRef(type->tp_dict), *found;
+#endif
 #if PY_VERSION_HEX >= 0x030D0000
-    PyObject *names = PyType_GetDict(type), *found;
     (void)PyDict_GetItemRef(names, name, &found);
+#else
+    found = Py_XNewRef(PyDict_GetItemWithError(names, name));
+#endif
     Py_DECREF(names);
     return found;
-#else
-    return Py_XNewRef(PyDict_GetItemWithError(type->tp_dict, name));
-#endif
 }
 
 /* The method that a class defines, bound to self: as the interpreter finds special
