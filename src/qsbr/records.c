@@ -361,13 +361,15 @@ forks_are_held(void)
     return held;
 }
 
-/* One barrier serves all looks: whose store it did not make visible looks at the flag
- * after it, and holds nothing. */
+/* One barrier serves all looks.  Partner: barrier_light in qsbr_hold_forks.  Whose store
+ * the barrier did not make visible loads the flag after it, and holds nothing; without
+ * it both could miss the other, and the fork come between.  The flag itself may be
+ * relaxed, since the barrier stands behind it. */
 static void
 before_fork(void)
 {
     struct timespec step = {.tv_nsec = 100 * 1000};
-    qc_add_seq_cst(&qsbr_forks, 1u);
+    qc_add_relaxed(&qsbr_forks, 1u);
 #ifndef QC_BREAK_FORK_DOES_NOT_WAIT
     for (int tries = barrier_heavy() ? 10000 : 0; forks_are_held() && tries > 0; tries--)
         nanosleep(&step, NULL);
@@ -380,7 +382,7 @@ before_fork(void)
 static void
 after_fork_in_parent(void)
 {
-    qc_sub_acq_rel(&qsbr_forks, 1u);
+    qc_sub_relaxed(&qsbr_forks, 1u);
 }
 
 static void

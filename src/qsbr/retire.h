@@ -36,8 +36,9 @@
  *      where that is above RETIRE_MAX_BYTES, below half of both: the next large one
  *      is not made before the last is freed, so that a container which is filled and
  *      cleared holds little more than what lives (measured, a list of 200,000: peak
- *      1.5 instead of 2.3 x).  A writer asks retire_must_wait before it changes anything, and then calls
- *      retire_make_room until there is some.  It waits without locks and without
+ *      1.5 instead of 2.3 x).  A writer asks retire_must_wait before it changes
+ *      anything, and then calls retire_make_room until there is some.  It waits
+ *      without locks and without
  *      the GIL, so the waiting is the caller's; after RETIRE_WAIT_NS it calls
  *      retire_go_on, and what is held then is allowed until it has been freed.
  *  T8  retire_drain at the interpreter's exit runs all that can be run.
@@ -65,8 +66,9 @@
  * threads' worth of full batches. */
 #define RETIRE_QUEUE_BYTES ((size_t)8 << 20)
 /* T7, beside twice the largest block: a writer that outruns its readers stops here.  (A
- * block that closes its batch alone is waited for by itself.)  Low, since readers are out of their sections after a microsecond and the wait
- * is over then; high enough that some threads can close batches together. */
+ * block that closes its batch alone is waited for by itself.)  Low, since readers are
+ * out of their sections after a microsecond and the wait is over then; high enough that
+ * some threads can close batches together. */
 #define RETIRE_HARD_BYTES ((size_t)4 << 20)
 /* Nobody keeps a reader off the CPU for longer but a debugger. */
 #define RETIRE_WAIT_NS ((uint64_t)1000 * 1000 * 1000)
