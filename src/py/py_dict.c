@@ -1,6 +1,8 @@
 /* ConcurrentDict: the type, and the methods that dict has. */
 #include "py/py_dict.h"
 
+#include "py/py_methods.h"
+
 #include <stddef.h>
 
 /* ---- life ---- */
@@ -199,7 +201,7 @@ dict_repr(PyObject *self)
 static PyObject *
 dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    if (!dict_check_args("setdefault", n, 1, 2))
+    if (!methods_count_args("setdefault", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
     if (hash == -1)
@@ -215,7 +217,7 @@ static PyObject *
 dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;
-    if (!dict_check_args("pop", n, 1, 2))
+    if (!methods_count_args("pop", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
     if (hash == -1)

@@ -120,7 +120,6 @@ PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 
 /* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
 void dict_raise_key_error(PyObject *key);
-bool dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max);
 
 /* Slots and methods from the other files. */
 PyObject *dict_subscript(PyObject *self, PyObject *key);

@@ -165,17 +165,6 @@ dict_raise_key_error(PyObject *key)
     }
 }
 
-bool
-dict_check_args(const char *name, Py_ssize_t n, Py_ssize_t min, Py_ssize_t max)
-{
-    if (qc_likely(n >= min && n <= max))
-        return true;
-    PyErr_Format(PyExc_TypeError, "%s expected at %s %zd argument%s, got %zd", name,
-                 n < min ? "least" : "most", n < min ? min : max,
-                 (n < min ? min : max) == 1 ? "" : "s", n);
-    return false;
-}
-
 /* What `name` is in the namespace of one class: a new reference, or NULL, with an
  * exception or without. */
 static PyObject *
@@ -262,7 +251,7 @@ QC_WORDS_ONLY PyObject *
 dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;
-    if (!dict_check_args("get", n, 1, 2))
+    if (!methods_count_args("get", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
     if (hash == -1)

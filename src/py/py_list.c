@@ -187,20 +187,6 @@ list_length(PyObject *self)
     return (Py_ssize_t)size;
 }
 
-bool
-list_arguments(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)
-{
-    if (n >= least && n <= most)
-        return true;
-    Py_ssize_t limit = n < least ? least : most;
-    PyErr_Format(PyExc_TypeError, "%s expected %s%zd argument%s, got %zd", name,
-                 least == most ? ""
-                 : n < least   ? "at least "
-                               : "at most ",
-                 limit, limit == 1 ? "" : "s", n);
-    return false;
-}
-
 PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nSize of the list in memory, in bytes.");
 
 static PyObject *

@@ -77,10 +77,6 @@ list_is_list(list_object *l, PyObject *op)
     return PyList_Check(op) || PyObject_TypeCheck(op, l->state->list_type);
 }
 
-/* For METH_FASTCALL: whether there are `least` to `most` arguments; false with
- * TypeError.  No safe point. */
-bool list_arguments(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most);
-
 /* l[index], lock-free: a new reference; NULL without an exception if out of range. */
 PyObject *list_get_or_null(list_object *l, Py_ssize_t index);
 

@@ -7,6 +7,7 @@
  * references, and compared without the lock.  As a rule that is nothing: no reference
  * count is touched and no memory asked for. */
 #include "py/py_list_write.h"
+#include "py/py_methods.h"
 
 #include "py/py_words.h"
 
@@ -154,7 +155,7 @@ PyObject *
 list_index(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     Py_ssize_t start = 0, stop = PY_SSIZE_T_MAX;
-    if (!list_arguments("index", n, 1, 3) || (n > 1 && !slice_index(args[1], &start)) ||
+    if (!methods_count_args("index", n, 1, 3) || (n > 1 && !slice_index(args[1], &start)) ||
         (n > 2 && !slice_index(args[2], &stop)))
         return NULL;
     search s = {.count = false};

@@ -8,6 +8,7 @@
  * Indices are looked at twice, as list does: __index__ and iterators run before the
  * lock is taken, and what they come to is fitted to the size that the list has then. */
 #include "py/py_list_write.h"
+#include "py/py_methods.h"
 
 #include "py/py_numbers.h"
 
@@ -137,7 +138,7 @@ list_insert(PyObject *self, PyObject *const *args, Py_ssize_t n)
     list_object *l = list_of(self);
     Py_ssize_t index;
     list_writing w;
-    if (!list_arguments("insert", n, 2, 2) || !size_argument(args[0], &index) ||
+    if (!methods_count_args("insert", n, 2, 2) || !size_argument(args[0], &index) ||
         !state_may_store(l->state, args[1]))
         return NULL;
     ptrarray *a = list_write_begin(&w, l);
@@ -219,7 +220,7 @@ list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     list_object *l = list_of(self);
     Py_ssize_t index = -1;
-    if (!list_arguments("pop", n, 0, 1) || (n > 0 && !size_argument(args[0], &index)))
+    if (!methods_count_args("pop", n, 0, 1) || (n > 0 && !size_argument(args[0], &index)))
         return NULL;
     qsbr_record *rec = list_begin(l);
     if (rec == NULL)
@@ -269,6 +270,17 @@ list_delete(list_object *l, Py_ssize_t index)
 
 /* ---- slices ---- */
 
+/* Publishes `fresh`, if there is one; else what was to be taken out stays. */
+static bool
+replaced(list_writing *w, ptrarray *fresh, const taken *t)
+{
+    if (fresh == NULL)
+        not_taken(t);
+    else
+        list_write_array(w, fresh, list_free_array);
+    return fresh != NULL;
+}
+
 /* del l[start::step], `count` elements, that are not one beside the other. */
 static bool
 delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t count)
@@ -281,11 +293,8 @@ delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t 
     }
     else {
         ptrarray *fresh = ptrarray_without(w->list->state->heap, a, start, step, count);
-        if (fresh == NULL) {
-            not_taken(&t);
+        if (!replaced(w, fresh, &t))
             return false;
-        }
-        list_write_array(w, fresh, list_free_array);
     }
     dropped(w, &t);
     return true;
@@ -307,11 +316,8 @@ assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptra
     }
     else {
         ptrarray *fresh = ptrarray_with(w->list->state->heap, a, start, step, in);
-        if (fresh == NULL) {
-            not_taken(&t);
+        if (!replaced(w, fresh, &t))
             return false;
-        }
-        list_write_array(w, fresh, list_free_array);
     }
     dropped(w, &t);
     return true;

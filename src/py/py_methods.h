@@ -14,6 +14,10 @@ bool methods_parse_args(const char *function, const char *const *names, Py_ssize
                         Py_ssize_t max, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
                         PyObject **out);
 
+/* For positional arguments alone: whether there are `least` to `most`; false with
+ * TypeError. */
+bool methods_count_args(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most);
+
 /* A table's entry for the function `name` with the docstring `name_doc`. */
 #define METHODS_ENTRY(name)                                                                        \
     {                                                                                              \
