@@ -234,6 +234,23 @@ class Boom(Exception):
     """What hostile objects raise."""
 
 
+class Equal:
+    """Equal to everything; counts."""
+
+    def __init__(self, then=lambda: None):
+        self.then, self.asked = then, 0
+
+    def __eq__(self, other):
+        self.asked += 1
+        self.then()
+        return True
+
+
+class NoEq:
+    def __eq__(self, other):
+        raise Boom
+
+
 class SameHash:
     """Keys of which all collide: only `__eq__` tells them apart."""
 

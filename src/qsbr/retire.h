@@ -38,9 +38,9 @@
  *      cleared holds little more than what lives (measured, a list of 200,000: peak
  *      1.5 instead of 2.3 x).  A writer asks retire_must_wait before it changes
  *      anything, and then calls retire_make_room until there is some.  It waits
- *      without locks and without
- *      the GIL, so the waiting is the caller's; after RETIRE_WAIT_NS it calls
- *      retire_go_on, and what is held then is allowed until it has been freed.
+ *      without locks and without the GIL, so the waiting is the caller's; after
+ *      RETIRE_WAIT_NS it calls retire_go_on, and what is held then is allowed until
+ *      it has been freed.
  *  T8  retire_drain at the interpreter's exit runs all that can be run.
  *  T9  The counters are atomics, read at any time.
  *  Q7  The queue is freed by its last reference: the interpreter's and those of

@@ -13,6 +13,8 @@ from support import (
     Boom,
     CallsOnEq,
     DictSubclass,
+    Equal,
+    NoEq,
     Number,
     RaisesOnEq,
     RaisesOnHash,
@@ -29,23 +31,6 @@ BY_VALUE = stats()["numbers"] == "value"
 NAN = float("nan")
 # Each kind of word: an int by value, one that has to be an object, a float, objects.
 VALUES = [0, -1, 2**50 - 1, 2**50, -(2**51), 2**63, 0.5, -0.0, float("inf"), None, "text", (1,), []]
-
-
-class Equal:
-    """Equal to everything; counts."""
-
-    def __init__(self, then=lambda: None):
-        self.then, self.asked = then, 0
-
-    def __eq__(self, other):
-        self.asked += 1
-        self.then()
-        return True
-
-
-class NoEq:
-    def __eq__(self, other):
-        raise Boom
 
 
 def fail(*arguments):
