@@ -39,18 +39,15 @@ methods_parse_args(const char *function, const char *const *names, Py_ssize_t mi
     return true;
 }
 
-bool
-methods_count_args(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)
+void
+methods_wrong_count(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)
 {
-    if (n >= least && n <= most)
-        return true;
     Py_ssize_t limit = n < least ? least : most;
     PyErr_Format(PyExc_TypeError, "%s expected %s%zd argument%s, got %zd", name,
                  least == most ? ""
                  : n < least   ? "at least "
                                : "at most ",
                  limit, limit == 1 ? "" : "s", n);
-    return false;
 }
 
 int

@@ -8,15 +8,26 @@
 
 #include <stdbool.h>
 
+#include "base/qc_debug.h"
+
 /* Fills out[0..max) from a vectorcall's arguments; absent ones stay as they are.  False
  * with TypeError. */
 bool methods_parse_args(const char *function, const char *const *names, Py_ssize_t min,
                         Py_ssize_t max, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
                         PyObject **out);
 
+void methods_wrong_count(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most);
+
 /* For positional arguments alone: whether there are `least` to `most`; false with
- * TypeError. */
-bool methods_count_args(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most);
+ * TypeError.  Inlined: get() of a dict is a read too. */
+QC_INLINE bool
+methods_count_args(const char *name, Py_ssize_t n, Py_ssize_t least, Py_ssize_t most)
+{
+    if (qc_likely(n >= least && n <= most))
+        return true;
+    methods_wrong_count(name, n, least, most);
+    return false;
+}
 
 /* A table's entry for the function `name` with the docstring `name_doc`. */
 #define METHODS_ENTRY(name)                                                                        \
