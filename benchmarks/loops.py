@@ -279,7 +279,11 @@ class Measurement:
         class Holder:
             cache = container
 
-        app = Holder()
+        # Not of a class that has the attribute, too: the interpreter does not specialize that.
+        class App:
+            pass
+
+        app = App()
         app.cache = container
         if self.case.reached == "shared":
             share(app)
