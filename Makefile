@@ -4,8 +4,8 @@
 # make lint    formatting and static checks          make format   apply the formatting
 # make mutants builds that are broken on purpose, each of which a checker must notice
 # make bench   ours and the alternatives, the cases that have goals (5 minutes), with every kind of
-#              interpreter; ONLY and ARGS, for benchmarks/suite.py, choose; BENCH=read_scaling,
-#              churn, memory or growth is that program alone
+#              interpreter; ONLY and ARGS, for benchmarks/suite.py, choose; BENCH=churn,
+#              memory or growth is that program alone
 # make bench-full  all cases, with PYTHON_GIL=1 too (hours)
 # make instructions  what paths cost in instructions, against benchmarks/instructions.json;
 #              ARGS=--update keeps what is counted

@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--only"]:
         only, arguments = arguments[1].replace(",", " ").split(), arguments[2:]
     full = "--full" in arguments
-    arguments = ["--all" if argument == "--full" else argument for argument in arguments]
-    suite: list[str] = []
+    suite = ["--all"] if full else ["--minutes", "5", "--seconds", "0.1"]
+    arguments = [argument for argument in arguments if argument != "--full"]
     pythons = []
     for interpreter in chosen(only):
         try:

@@ -3,8 +3,9 @@
     python benchmarks/plot.py build/bench.json [MORE.json ...] [--to docs/benchmarks]
 
 One picture a case and interpreter for what there is to see: throughput by threads, ratios of ours
-to each contender, memory over time (churn), latency histograms (growth). --only PART ... chooses
-by parts of the cases' names; --format svg or png.
+to each contender, memory over time (churn), latency histograms (growth); and one an interpreter of
+all cases against the builtin. --only PART ... chooses by parts of the cases' names; --format svg or
+png.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import contenders as who
 import report
 import results as measured_results
 from cases import CASES
-from results import Cell, Results
+from results import Cell, Measured, Results
 
 try:
     import matplotlib
@@ -109,6 +111,40 @@ def ratios(results: Results, name: str, cells: list[Cell], path: Path) -> bool:
     return True
 
 
+def overview(results: Results, path: Path) -> bool:
+    """All cases in one picture: ours with the most threads, over the builtin with as many."""
+    bars: list[tuple[str, Measured]] = []
+    for name, size, cells in report.blocks(results):
+        ours, threads = cells[0].contender, max(cell.threads for cell in cells)
+        builtin = who.DICT if CASES[name].kind == "dict" else who.LIST
+        above = Cell(name, ours, threads, size)
+        found = results.ratio(above, above._replace(contender=builtin))
+        if found and not CASES[name].lower_is_better:
+            plural = "s" if threads > 1 else ""
+            bars.append((f"{CASES[name].title}, {threads} thread{plural}", found))
+    if not bars:
+        return False
+    bars.sort(key=lambda bar: bar[1].median)
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.26 * len(bars)))
+    for height, (_, found) in enumerate(bars):
+        errors = [[found.median - found.low], [found.high - found.median]]
+        color = OURS if found.median >= 1 else OTHERS[0]
+        axes.barh(height, found.median - 1, left=1, xerr=errors, color=color, height=0.75)
+        axes.text(
+            max(found.high, 1) * 1.05, height, f"{found.median:.2g} x", va="center", fontsize=8
+        )
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(bars)), [title for title, _ in bars], fontsize=8)
+    axes.set(xlabel="ours : the builtin", xscale="log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title(results.label, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
+    return True
+
+
 def memory_over_time(results: Results, name: str, cells: list[Cell], path: Path) -> bool:
     """The first round of each contender: resident memory over its live size."""
     found = {cell: rounds[0] for cell in cells if (rounds := results.extras(cell))}
@@ -178,6 +214,7 @@ def main() -> None:
     drawn = 0
     for results in measured_results.load(options.files):
         label = re.sub(r"\W+", "-", results.label).strip("-")
+        drawn += overview(results, folder / f"overview-{label}.{options.format}")
         for name, size, cells in report.blocks(results):
             if options.only and not any(part in name for part in options.only):
                 continue

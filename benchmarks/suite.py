@@ -32,6 +32,7 @@ from qsbrcontainers._demo_measure import fresh
 
 HERE = str(Path(__file__).resolve().parent)
 TRIES = 3  # of a measurement that is disturbed
+FEWEST = 3  # rounds, whatever --minutes says
 
 
 @dataclass
@@ -72,8 +73,9 @@ class Run:
             for python in pythons
             for chosen in [self.who_can(python)]
         }
-        self.repeats = 0
+        self.repeats = self.done = 0
         self.repeats_at_most = self.total() // 2
+        self.began = time.monotonic()
 
     def rounds_of(self, cell: Cell) -> int:
         return min(self.options.rounds, CASES[cell.case].rounds_at_most)
@@ -100,16 +102,32 @@ class Run:
             self.left_out[python.label][what] = why
             print(f"!! {python.label}: left out: {what} {why}", file=sys.stderr, flush=True)
 
+    def hurried(self) -> bool:
+        """Whether all rounds, at the pace so far, take longer than --minutes."""
+        if not self.options.minutes or not self.done:
+            return False
+        seconds = (time.monotonic() - self.began) * self.total() / self.done
+        return seconds > self.options.minutes * 60
+
+    def time_is_over(self, rounds: int) -> bool:
+        """Whether another round as long as these `rounds` would end after --minutes."""
+        if not self.options.minutes or rounds < FEWEST:
+            return False
+        spent = time.monotonic() - self.began
+        return spent * (rounds + 1) / rounds > self.options.minutes * 60
+
     def all_rounds(self) -> None:
-        done, total = 0, self.total()
-        with harness.progress("measuring", total, "run") as progress:
+        with harness.progress("measuring", self.total(), "run") as progress:
             for number in range(self.options.rounds):
+                if self.time_is_over(number):
+                    print(f"\n{number} rounds, not {self.options.rounds}: the time is over.")
+                    break
                 for python in self.pythons:
                     for cell in list(self.results[python.label].rounds):
                         if number < self.rounds_of(cell):
                             self.one(python, cell)
-                            done += 1
-                            progress(done)
+                            self.done += 1
+                            progress(self.done)
 
     def one(self, python: Python, cell: Cell) -> None:
         """Measured until it is not disturbed, at most so often."""
@@ -128,7 +146,7 @@ class Run:
             tries.append(results.note(measured))
             if not results.why_disturbed(measured) or len(tries) == TRIES:
                 break
-            if self.repeats >= self.repeats_at_most:
+            if self.repeats >= self.repeats_at_most or self.hurried():
                 break
             self.repeats += 1
         results.rounds[cell].append(tries)
@@ -180,6 +198,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=0.2, help="about how long a cell is measured (0.2)"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="disturbed measurements are repeated, and rounds begun, only while that much is left",
+    )
     parser.add_argument("--threads", type=int, nargs="+", help="instead of the cases' own")
     parser.add_argument("--size", type=int, help="instead of the cases' own")
     parser.add_argument("--contenders", nargs="+", choices=list(contenders.BY_NAME))
@@ -205,7 +228,8 @@ def main() -> None:
     run = Run(pythons, cells, options)
     # A process starts, warms up and measures; cases over whole containers take longer.
     minutes = run.total() * (0.3 + 1.5 * options.seconds) / 60
-    print(f"{run.total()} measurements, {minutes:.0f} minutes or more")
+    limit = f" in {options.minutes:g} minutes" if options.minutes else ""
+    print(f"{run.total()} measurements{limit or f', {minutes:.0f} minutes or more'}")
     try:
         run.all_rounds()
     except KeyboardInterrupt:

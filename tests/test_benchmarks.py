@@ -302,6 +302,15 @@ def test_the_kept_table_has_all_paths():
         assert set(kept["paths"]) == {route.name for route in instructions.ROUTES}
 
 
+def test_rounds_end_with_the_time(tmp_path):
+    """Three are measured in any case."""
+    options = ["--cases", "reached-shared", "--contenders", "ConcurrentDict", "--threads", "1"]
+    options += ["--seconds", "0.001", "--rounds", "30", "--minutes", "0.0001"]
+    done = run(BENCHMARKS / "suite.py", *options, "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 rounds, not 30" in done.stdout
+
+
 def test_one_that_fails_is_left_out_loudly(tmp_path):
     """A contender whose container cannot be used: the others' figures are there nevertheless."""
     code = (
@@ -311,7 +320,7 @@ def test_one_that_fails_is_left_out_loudly(tmp_path):
         "python = suite.Python(sys.executable); python.introduce()\n"
         "cells = {python.label: [Cell('read-str-int', name, 1, -1 if name == 'dict' else 40)"
         " for name in ('ConcurrentDict', 'dict')]}\n"
-        "options = types.SimpleNamespace(rounds=2, seconds=0)\n"
+        "options = types.SimpleNamespace(rounds=2, seconds=0, minutes=None)\n"
         "run = suite.Run([python], cells, options); run.all_rounds()\n"
         "print(len(run.results[python.label].rounds), run.left_out)\n"
     )
