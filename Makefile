@@ -9,7 +9,9 @@
 # make bench-full  all cases, with PYTHON_GIL=1 too (hours)
 # make instructions  what paths cost in instructions, against benchmarks/instructions.json;
 #              ARGS=--update keeps what is counted
-# make stress  the larger models, then race tests for $(MINUTES)
+# make stress  the larger models, then race tests for $(MINUTES), to the first failure
+# make soak    all torture tests with all interpreters in rotation for $(MINUTES), with a report;
+#              ARGS=--list says which, ARGS="--only races,fuzz" chooses (tests/soak.py has more)
 # make fuzz    the heap from random bytes for $(MINUTES), and what was found before
 # make example-load  examples/session_server under wrk for a minute, beside dict + Lock
 # make clean   remove what the others made
@@ -23,7 +25,7 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format example-load bench bench-full instructions stress mutants fuzz clean
+.PHONY: demo test lint format example-load bench bench-full instructions stress soak mutants fuzz clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -38,7 +40,11 @@ example-load:
 	@.venv-example/bin/python examples/session_server/load.py $(ARGS)
 
 stress:
-	@$(PYTHON) tests/stress.py $(MINUTES) $(ARGS)
+	@$(PYTHON) tests/soak.py $(MINUTES) --models --first-failure \
+		--only races,linearizability,finalization $(ARGS)
+
+soak:
+	@$(PYTHON) tests/soak.py $(MINUTES) $(ARGS)
 
 fuzz:
 	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)

@@ -1,7 +1,12 @@
-"""Sees to it that the installed package is tested, and says what it is."""
+"""Sees to it that the installed package is tested, and says what it is.
+
+QC_SEED repeats what tests leave to chance; QC_COUNTERS has the figures of stats() printed in the
+end, as tests/soak.py reads them.
+"""
 
 import os
 import platform
+import random
 import signal
 import sys
 import sysconfig
@@ -25,6 +30,25 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 def gil():
     return "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
+
+
+@pytest.fixture(autouse=True)
+def seeded(request):
+    if seed := os.environ.get("QC_SEED"):
+        random.seed(f"{seed} {request.node.nodeid}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if os.environ.get("QC_COUNTERS") and "qsbrcontainers" in sys.modules:
+        for name, value in sys.modules["qsbrcontainers"].stats().items():
+            if name.endswith("_peak") or name == "records":
+                terminalreporter.write_line(f"counter most {name}: {value}")
+            elif isinstance(value, int) and name in SUMS:
+                terminalreporter.write_line(f"counter sum {name}: {value}")
+
+
+SUMS = ["advances", "polls", "heavy_barriers", "quarantined", "items_freed", "bytes_freed"]
+SUMS += ["batches", "waits", "waits_in_vain", "collections", "pages_reused"]
 
 
 def pytest_report_header(config):

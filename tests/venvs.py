@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,12 +25,14 @@ INPUT_TREES = ["src", "qsbrcontainers", "build_support"]
 _building = threading.Lock()
 
 
-def ensure(venv: Path, extras: str, python: str) -> Path:
-    """Makes or updates `venv`; gives the path of its interpreter. Raises CalledProcessError."""
+def ensure(venv: Path, extras: str, python: str, **switches: str) -> Path:
+    """Makes or updates `venv`; gives the path of its interpreter. Raises CalledProcessError.
+    `switches` are environment variables for the build, beside those of the environment."""
     venv = Path(venv)
     executable = venv / "bin" / "python"
     stamp = venv / "installed-from"
-    wanted = f"{python} {extras} {_fingerprint()}\n"
+    environment = {**os.environ, **switches}
+    wanted = f"{python} {extras} {_fingerprint(environment)}\n"
     if executable.exists() and stamp.exists() and stamp.read_text() == wanted:
         return executable
     with _building:
@@ -40,7 +43,7 @@ def ensure(venv: Path, extras: str, python: str) -> Path:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         pip = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # pip reinstalls a directory even where the version is the same.
-        _call([*pip, f"{ROOT}[{extras}]", *_mimalloc(extras)])
+        _call([*pip, f"{ROOT}[{extras}]", *_mimalloc(extras)], environment)
         stamp.write_text(wanted)
     return executable
 
@@ -53,7 +56,7 @@ def _mimalloc(extras: str) -> list[str]:
     return subprocess.check_output([sys.executable, tool, "requirements"], text=True).splitlines()
 
 
-def _fingerprint() -> str:
+def _fingerprint(environment: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     files = [ROOT / name for name in INPUTS]
     for tree in INPUT_TREES:
@@ -62,14 +65,14 @@ def _fingerprint() -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(ROOT)} {file.stat().st_size}\n".encode())
             digest.update(file.read_bytes())
-    for name in sorted(os.environ):
+    for name in sorted(environment):
         if name.startswith("QSBRCONTAINERS_") or name in ("CC", "CFLAGS", "LDFLAGS"):
-            digest.update(f"{name}={os.environ[name]}\n".encode())
+            digest.update(f"{name}={environment[name]}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _call(command: list[str]) -> None:
-    subprocess.run(command, check=True, cwd=ROOT)
+def _call(command: list[str], environment: Mapping[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
 
 
 if __name__ == "__main__":

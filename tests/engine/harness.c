@@ -12,6 +12,8 @@
 
 static const char *current = "(start)";
 static double scale = 1;
+static uint64_t seed;
+static _Atomic uint64_t seeds_given;
 
 _Noreturn void
 harness_fail(const char *file, int line, const char *what)
@@ -49,6 +51,13 @@ harness_init(bool engine)
     if (text != NULL && text[0] != '\0')
         scale = strtod(text, NULL);
     CHECK(scale > 0);
+    text = getenv("QC_SEED");
+    seed = text != NULL && text[0] != '\0' ? strtoull(text, NULL, 10) : now_ns();
+    printf("QC_SEED=%llu\n", (unsigned long long)seed);
+#ifdef QC_DEBUG
+    text = getenv("QSBRCONTAINERS_YIELD"); /* as in the extension */
+    qc_yield_at_random(text != NULL ? (unsigned)strtoul(text, NULL, 10) : 0);
+#endif
     signal(SIGALRM, hangs);
     if (!engine)
         return;
@@ -79,6 +88,14 @@ scaled(uint64_t n)
 }
 
 uint64_t
+a_seed(void)
+{
+    uint64_t x = seed + qc_add_relaxed(&seeds_given, 1u) * UINT64_C(0x9E3779B97F4A7C15);
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    return (x ^ x >> 27) | 1;
+}
+
+uint64_t
 now_ns(void)
 {
     struct timespec t;
@@ -91,6 +108,51 @@ sleep_ms(unsigned ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
     nanosleep(&t, NULL);
+}
+
+/* ---- near misses ---- */
+
+void
+report(const char *how, const char *name, uint64_t n)
+{
+    printf("    counter %s %s: %llu\n", how, name, (unsigned long long)n);
+}
+
+void
+span_put_together(span *all, const span *more)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    if (more->n == 0)
+        return;
+    pthread_mutex_lock(&mutex);
+    all->least = all->n == 0 || more->least < all->least ? more->least : all->least;
+    all->most = more->most > all->most ? more->most : all->most;
+    all->n += more->n;
+    pthread_mutex_unlock(&mutex);
+}
+
+void
+span_report(const span *s, const char *name)
+{
+    char text[80];
+    if (s->n == 0)
+        return;
+    snprintf(text, sizeof text, "%s, ns", name);
+    report("least", text, s->least);
+    report("most", text, s->most);
+}
+
+unsigned
+sections_before(qsbr_domain *domain, uint64_t goal)
+{
+    unsigned n = 0;
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < QSBR_CHUNK_RECORDS && n < 2; i++) {
+            uint64_t s = qc_load_relaxed(&c->records[i].seq);
+            n += s != QSBR_OFFLINE && qsbr_before(s, goal);
+        }
+    }
+    return n;
 }
 
 /* ---- threads ---- */

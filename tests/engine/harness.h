@@ -7,6 +7,8 @@
  *                  of the test drives several records through a protocol
  *   in_child       a function in a forked child, whose status is checked
  *   scaled         counts times QC_TORTURE_SCALE
+ *   a_seed         chance that QC_SEED repeats, as far as the schedule does
+ *   report         figures that tests/soak.py adds up over all runs
  *
  * A program names the guarantee a test is about: RUN(test_Q1_...).  Which barrier
  * is used (Q12) says QSBRCONTAINERS_BARRIER, as for the extension.
@@ -68,6 +70,36 @@ chance(uint64_t *state)
     *state = x;
     return x * UINT64_C(0x2545F4914F6CDD1D);
 }
+
+/* A beginning for chance(), another one at each call.  All come from QC_SEED, which
+ * harness_init prints; without it, from the clock. */
+uint64_t a_seed(void);
+
+/* ---- near misses ---- */
+
+/* A line that tests/soak.py adds up over all runs; `how` is "sum", "least" or "most". */
+void report(const char *how, const char *name, uint64_t n);
+
+/* How long something took: one for each thread, put together in the end. */
+typedef struct {
+    uint64_t n, least, most;
+} span;
+
+static inline void
+span_add(span *s, uint64_t ns)
+{
+    s->least = s->n == 0 || ns < s->least ? ns : s->least;
+    s->most = ns > s->most ? ns : s->most;
+    s->n++;
+}
+
+void span_put_together(span *all, const span *more);
+/* The least and the most, as "NAME (ns)". */
+void span_report(const span *s, const char *name);
+
+/* After a poll that said no: how many sections are in the way of `goal` now, not
+ * more than 2.  (By now: 0, if they have been left since.) */
+unsigned sections_before(qsbr_domain *domain, uint64_t goal);
 
 /* ---- threads ---- */
 

@@ -158,7 +158,7 @@ static void *
 keep_working(void *arg)
 {
     kt k = kt_join(&shared);
-    uint64_t random = now_ns() | 1;
+    uint64_t random = a_seed();
     while (!qc_load_relaxed(&over))
         work(&k, &random, (unsigned)(uintptr_t)arg);
     return NULL;
@@ -269,10 +269,12 @@ test_Q10_fork_at_any_moment(void)
     qc_yield_at_random(0);
 #endif
     check_whole(&shared);
-    printf("  of %u children %u found the map's lock held (%u growing, %u frozen), %u the list's;\n"
-           "  at most %llu values were in a thread's hand\n",
-           seen->children, seen->dicts, seen->growing, seen->frozen, seen->lists,
-           (unsigned long long)seen->missing);
+    report("sum", "children", seen->children);
+    report("sum", "children that found the map's lock held", seen->dicts);
+    report("sum", "and the map growing", seen->growing);
+    report("sum", "and the map frozen", seen->frozen);
+    report("sum", "children that found the list's lock held", seen->lists);
+    report("most", "values in a thread's hand", seen->missing);
     munmap(seen, 4096);
     ptrarray_free(ptrarray_take(&list));
     kt_delete(&shared);

@@ -220,7 +220,7 @@ static void
 write_and_read(void *arg, unsigned i)
 {
     (void)arg;
-    uint64_t random = i + 1;
+    uint64_t random = a_seed();
     sights seen = {0};
     CHECK(qsbr_register_process() != NULL);
     retire_local *local = retire_local_get(queue, qsbr_self);
@@ -234,11 +234,11 @@ write_and_read(void *arg, unsigned i)
     while (qc_load_acquire(&writing) != 0)
         read_some(&seen, &random);
     CHECK(seen.hits != 0);
-    printf("    %llu hits, %llu of them were out by then, by %llu takings at most; "
-           "%llu out of range, %llu changed\n",
-           (unsigned long long)seen.hits, (unsigned long long)seen.stale,
-           (unsigned long long)seen.oldest, (unsigned long long)seen.out_of_range,
-           (unsigned long long)seen.changed);
+    report("sum", "elements read", seen.hits);
+    report("sum", "elements that were out by then", seen.stale);
+    report("most", "takings since then", seen.oldest);
+    report("sum", "indexes out of range", seen.out_of_range);
+    report("sum", "reads that met a change", seen.changed);
 }
 
 static void

@@ -45,7 +45,7 @@ static void *
 read_for_a_while(void *arg)
 {
     kt k = kt_join(&shared);
-    uint64_t random = now_ns() | 1, n = 0;
+    uint64_t random = a_seed(), n = 0;
     (void)arg;
     for (uint64_t max = 500 + chance(&random) % 5000; n < max && !time_is_over(); n++) {
         uint64_t dice = chance(&random);
@@ -144,7 +144,7 @@ static void *
 write_for_a_while(void *arg)
 {
     kt k = kt_join(&shared);
-    uint64_t random = now_ns() | 1;
+    uint64_t random = a_seed();
     (void)arg;
     for (uint64_t n = chance(&random) % 5000; n > 0 && !time_is_over(); n--) {
         uint64_t dice = chance(&random), key = VOLATILE + (dice >> 8) % N_VOLATILE;
@@ -197,12 +197,11 @@ torture_with(unsigned ms, unsigned threads, uint64_t (*hash)(uint64_t))
     iterate(&shared);
     snapshot(&shared);
     CHECK(qc_load_relaxed(&tables) > 0);
-    printf("    %u threads: %llu reads, %llu pairs, %llu cursors, %llu snapshots, %llu tables\n",
-           threads, (unsigned long long)qc_load_relaxed(&reads),
-           (unsigned long long)qc_load_relaxed(&pairs),
-           (unsigned long long)qc_load_relaxed(&cursors),
-           (unsigned long long)qc_load_relaxed(&snapshots),
-           (unsigned long long)qc_load_relaxed(&tables));
+    report("sum", "reads", qc_exchange_acq_rel(&reads, 0u));
+    report("sum", "pairs", qc_exchange_acq_rel(&pairs, 0u));
+    report("sum", "cursors", qc_exchange_acq_rel(&cursors, 0u));
+    report("sum", "snapshots", qc_exchange_acq_rel(&snapshots, 0u));
+    report("sum", "tables", qc_exchange_acq_rel(&tables, 0u));
     kt_delete(&shared);
 }
 

@@ -13,20 +13,31 @@ typedef struct {
     heap_block block;
     _Atomic uint32_t age; /* 0 linked, 1 unlinked */
     uint32_t size;
+    /* When it was unlinked, and the same inverted: words that are found in a block that
+     * is served again, unless it was filled with poison. */
+    _Atomic uint64_t unlinked, inverted;
     uint64_t words[]; /* all n */
 } item;
 
 static _Atomic(item *) slots[SLOTS];
 static _Atomic uint64_t numbers, sections, stale, retired;
+static span reused;
 
 static item *
 item_new(uint64_t *random)
 {
     /* Small ones more often; up to the largest, all classes. */
-    size_t size = 32 + (chance(random) % 8160 >> chance(random) % 9);
+    size_t size = 48 + (chance(random) % 8144 >> chance(random) % 9);
     item *x = heap_alloc(h, size);
     CHECK(x != NULL);
     uint64_t n = qc_add_relaxed(&numbers, 1u) + 1;
+    uint64_t unlinked = qc_load_relaxed(&x->unlinked);
+    if (unlinked == ~qc_load_relaxed(&x->inverted) && unlinked != 0) {
+        span age = {0};
+        span_add(&age, now_ns() - unlinked);
+        span_put_together(&reused, &age);
+    }
+    qc_store_relaxed(&x->unlinked, 0u);
     qc_store_relaxed(&x->age, 0u);
     x->size = (uint32_t)size;
     for (size_t i = 0; i < (size - sizeof *x) / sizeof(uint64_t); i++)
@@ -51,6 +62,9 @@ replace(uint64_t *random)
     if (old == NULL)
         return;
     check_item(old);
+    uint64_t now = now_ns();
+    qc_store_relaxed(&old->unlinked, now);
+    qc_store_relaxed(&old->inverted, ~now);
     qc_store_relaxed(&old->age, 1u);
     qc_add_relaxed(&retired, 1u);
     heap_retire(h, old, old->size);
@@ -92,7 +106,7 @@ keep(item **kept, uint64_t *random)
 static void *
 live_for_a_while(void *arg)
 {
-    uint64_t random = now_ns() ^ (uint64_t)(uintptr_t)&random;
+    uint64_t random = a_seed();
     item *kept[KEPT] = {NULL};
     qsbr_record *rec = qsbr_register(domain);
     CHECK(rec != NULL);
@@ -139,13 +153,13 @@ torture(unsigned threads, unsigned ms)
     run_threads_for(ms, threads, lives, NULL);
     heap_figures f = figures();
     CHECK(f.live_bytes != 0);
-    printf("    %llu steps, %llu retired, %llu stale; pages: %llu reused, %llu back, %llu stolen, "
-           "%llu adopted, %llu given back\n",
-           (unsigned long long)qc_load_relaxed(&sections),
-           (unsigned long long)qc_load_relaxed(&retired),
-           (unsigned long long)qc_load_relaxed(&stale), (unsigned long long)f.pages_reused,
-           (unsigned long long)f.pages_back, (unsigned long long)f.pages_stolen,
-           (unsigned long long)f.pages_adopted, (unsigned long long)f.pages_given_back);
+    report("sum", "steps", qc_exchange_acq_rel(&sections, 0u));
+    report("sum", "blocks retired", qc_exchange_acq_rel(&retired, 0u));
+    report("sum", "sections that saw what was unlinked", qc_exchange_acq_rel(&stale, 0u));
+    report("sum", "pages reused", f.pages_reused + f.pages_back);
+    report("sum", "pages of others", f.pages_stolen + f.pages_adopted);
+    span_report(&reused, "age at reuse");
+    reused = (span){0};
     for (int i = 0; i < SLOTS; i++) {
         item *x = qc_exchange_acq_rel(&slots[i], NULL);
         if (x != NULL) {
@@ -217,7 +231,7 @@ lives_or_forks(void *arg, unsigned i)
         lives(arg, i);
         return;
     }
-    uint64_t random = now_ns() | 1;
+    uint64_t random = a_seed();
     CHECK(qsbr_register(domain) != NULL);
     while (!time_is_over()) {
         chance(&random);

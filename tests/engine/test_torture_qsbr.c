@@ -6,6 +6,9 @@
  * second item goes on living for two more grace periods, to be caught at it; the others
  * are poisoned (with plain stores, which ThreadSanitizer compares with the readers'
  * plain loads) and freed at once, for AddressSanitizer.
+ *
+ * Near misses: how long after its unlinking an item was reused at the earliest, and was
+ * still seen at the latest; how many polls said no because of one section alone.
  */
 #include "harness.h"
 
@@ -20,8 +23,9 @@ struct item {
     uint64_t magic;
     _Atomic uint32_t age;
     uint64_t payload[PAYLOAD];
-    item *next;    /* (its writer) */
-    uint64_t goal; /* (its writer) */
+    _Atomic uint64_t unlinked; /* when */
+    item *next;                /* (its writer) */
+    uint64_t goal;             /* (its writer) */
 };
 
 enum { SLOTS = 4, NOISE = 12 };
@@ -40,7 +44,8 @@ typedef struct {
     unsigned slots_used, writers;
     bool turnover;
     line noise[NOISE];
-    _Atomic uint64_t seen[AGES], sections, made, freed;
+    _Atomic uint64_t seen[AGES], sections, made, freed, polls, blocked, blocked_by_one;
+    span reused, stale;
 } torture;
 
 /* Stores that have to wait for a line which another CPU has: what comes after them, an
@@ -87,7 +92,7 @@ check_item(const item *x)
 }
 
 static void
-one_section(torture *t, qsbr_record *rec, uint64_t *random)
+one_section(torture *t, qsbr_record *rec, uint64_t *random, span *stale)
 {
     uint64_t dice = chance(random);
     make_noise(t, (unsigned)(dice & 15) < NOISE ? (unsigned)(dice & 15) : 0);
@@ -100,9 +105,11 @@ one_section(torture *t, qsbr_record *rec, uint64_t *random)
     uint32_t age = 0;
     for (unsigned i = 0; i < looks; i++) {
         check_item(x);
-        age = qc_load_relaxed(&x->age);
+        age = qc_load_acquire(&x->age);
         CHECK(age < 2);
     }
+    if (age == 1)
+        span_add(stale, now_ns() - qc_load_relaxed(&x->unlinked));
     if (qsbr_in_section(rec) && (dice >> 16) % 8 == 0)
         qsbr_exit(rec);
     qsbr_exit(rec);
@@ -115,11 +122,13 @@ read_for_a_while(void *arg)
     torture *t = arg;
     qsbr_record *rec = qsbr_register(t->domain);
     CHECK(rec != NULL);
-    uint64_t random = now_ns() | 1, n = 0;
+    uint64_t random = a_seed(), n = 0;
+    span stale = {0};
     uint64_t max = t->turnover ? chance(&random) % 2000 : UINT64_MAX;
     for (; n < max && !time_is_over(); n++)
-        one_section(t, rec, &random);
+        one_section(t, rec, &random, &stale);
     qc_add_relaxed(&t->sections, n);
+    span_put_together(&t->stale, &stale);
     if (t->turnover && n % 2 == 0)
         qsbr_unregister(rec);
     return NULL;
@@ -140,6 +149,7 @@ typedef struct {
     torture *t;
     item *first, **last; /* unlinked, oldest first */
     unsigned pending;
+    span reused;
 } writer;
 
 static void
@@ -165,6 +175,8 @@ let_age(writer *w)
         uint32_t age = qc_load_relaxed(&x->age) + 1;
         bool dies = age == AGES - 1 || (age == 2 && x->payload[0] % 2 == 0);
         qc_store_relaxed(&x->age, age);
+        if (age == 2)
+            span_add(&w->reused, now_ns() - qc_load_relaxed(&x->unlinked));
         if (dies)
             item_free(w->t, x);
         else
@@ -173,11 +185,21 @@ let_age(writer *w)
 }
 
 static void
+poll_once(torture *t, uint64_t goal)
+{
+    qc_add_relaxed(&t->polls, 1u);
+    if (qsbr_poll(t->domain, goal))
+        return;
+    qc_add_relaxed(&t->blocked, 1u);
+    qc_add_relaxed(&t->blocked_by_one, sections_before(t->domain, goal) == 1 ? 1u : 0u);
+}
+
+static void
 write_all_the_time(torture *t, unsigned i)
 {
     writer w = {.t = t};
     w.last = &w.first;
-    uint64_t random = i + 17, n = 0;
+    uint64_t random = a_seed(), n = 0;
     bool registered = i % 2 == 0 && qsbr_register(t->domain) != NULL;
     while (!time_is_over()) {
         uint64_t dice = chance(&random);
@@ -185,13 +207,15 @@ write_all_the_time(torture *t, unsigned i)
         slot *s = &t->slots[dice % t->slots_used];
         make_noise(t, NOISE);
         x = qc_exchange_acq_rel(&s->item, x);
+        /* Before the age, by whose release a reader that sees the one sees the other. */
+        qc_store_relaxed(&x->unlinked, now_ns());
         uint64_t goal = qsbr_advance(t->domain);
-        qc_store_relaxed(&x->age, 1u);
+        qc_store_release(&x->age, 1u);
         wait_in_line(&w, x, goal);
         if (w.pending > 1000)
             CHECK(qsbr_wait(t->domain, goal));
         else if ((dice >> 20) % 4 != 0)
-            qsbr_poll(t->domain, goal);
+            poll_once(t, goal);
         let_age(&w);
         for (volatile unsigned spin = (dice >> 32) % 256; spin > 0; spin--)
             ;
@@ -200,6 +224,7 @@ write_all_the_time(torture *t, unsigned i)
         CHECK(qsbr_wait(t->domain, w.first->goal));
         let_age(&w);
     }
+    span_put_together(&t->reused, &w.reused);
     if (registered)
         qsbr_unregister(qsbr_find(t->domain));
 }
@@ -230,11 +255,14 @@ torture_with(unsigned ms, unsigned writers, unsigned readers, unsigned slots, bo
         item_free(&t, qc_load_relaxed(&t.slots[i].item));
     CHECK_EQ(qc_load_relaxed(&t.made), qc_load_relaxed(&t.freed));
     CHECK_EQ(qc_load_relaxed(&t.domain->registered), 0);
-    printf("    %u + %u threads: %llu sections, %llu items, age 0: %llu, 1: %llu\n", writers,
-           readers, (unsigned long long)qc_load_relaxed(&t.sections),
-           (unsigned long long)qc_load_relaxed(&t.made),
-           (unsigned long long)qc_load_relaxed(&t.seen[0]),
-           (unsigned long long)qc_load_relaxed(&t.seen[1]));
+    report("sum", "sections", qc_load_relaxed(&t.sections));
+    report("sum", "sections that saw what was unlinked", qc_load_relaxed(&t.seen[1]));
+    report("sum", "items", qc_load_relaxed(&t.made));
+    report("sum", "polls", qc_load_relaxed(&t.polls));
+    report("sum", "polls blocked", qc_load_relaxed(&t.blocked));
+    report("sum", "polls blocked by one reader", qc_load_relaxed(&t.blocked_by_one));
+    span_report(&t.stale, "age of what readers saw");
+    span_report(&t.reused, "age at reuse");
     qsbr_domain_release(t.domain);
 }
 

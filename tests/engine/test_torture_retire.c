@@ -15,6 +15,7 @@ typedef struct {
     uint64_t magic;
     _Atomic uint32_t age; /* 0 linked, 1 unlinked; then it is gone */
     uint64_t payload[PAYLOAD];
+    _Atomic uint64_t unlinked; /* when */
 } item;
 
 typedef struct {
@@ -22,6 +23,7 @@ typedef struct {
     _Alignas(QC_LINE_PAIR) _Atomic(item *) slots[SLOTS];
     unsigned writers;
     _Atomic uint64_t sections, made, freed, freed_bytes, retired_bytes, stale, adopted;
+    span reused;
 } torture;
 
 static torture t; /* items have a word, and that is theirs */
@@ -43,7 +45,11 @@ static void
 item_free(uint64_t arg)
 {
     item *x = (item *)(uintptr_t)arg;
+    span reused = {0};
     CHECK_EQ(x->magic, MAGIC); /* once */
+    if (qc_load_relaxed(&x->age) == 1)
+        span_add(&reused, now_ns() - qc_load_relaxed(&x->unlinked));
+    span_put_together(&t.reused, &reused);
     qc_store_relaxed(&x->age, 2u);
     *(volatile uint64_t *)&x->magic = 0;
     for (int i = 0; i < PAYLOAD; i++)
@@ -67,7 +73,7 @@ read_for_a_while(void *arg)
     place p = t.p;
     (void)arg;
     join_place(&p);
-    uint64_t random = now_ns() | 1, n = 0, stale = 0;
+    uint64_t random = a_seed(), n = 0, stale = 0;
     for (uint64_t max = 1000 + chance(&random) % 3000; n < max && !time_is_over(); n++) {
         uint64_t dice = chance(&random);
         safe_point(&p);
@@ -104,6 +110,7 @@ one_operation(place *p, uint64_t *random, uint64_t n)
     for (unsigned i = 0; i < many; i++) {
         uint64_t which = chance(random);
         item *old = qc_exchange_acq_rel(&t.slots[which % SLOTS], fresh[i]);
+        qc_store_relaxed(&old->unlinked, now_ns());
         qc_store_relaxed(&old->age, 1u);
         size_t bytes = (which >> 8) % 1000 == 0 ? RETIRE_MAX_BYTES + 5 : (which >> 20) % 20000;
         if ((which >> 4) % 2 == 0) {
@@ -123,7 +130,7 @@ write_for_a_while(void *arg)
     place p = t.p;
     (void)arg;
     join_place(&p);
-    uint64_t random = now_ns() | 1;
+    uint64_t random = a_seed();
     for (uint64_t n = chance(&random) % 5000; n > 0 && !time_is_over(); n--) {
         one_operation(&p, &random, n);
         if (n % 2048 == 0)
@@ -163,10 +170,11 @@ torture_with(unsigned ms, unsigned writers, unsigned readers)
         item_free((uint64_t)(uintptr_t)qc_load_relaxed(&t.slots[i]));
     CHECK_EQ(qc_load_relaxed(&t.freed), made);
     CHECK(qc_load_relaxed(&t.adopted) > 0);
-    printf("    %u + %u threads: %llu sections, %llu stale, %llu items, peak %llu KiB\n", writers,
-           readers, (unsigned long long)qc_load_relaxed(&t.sections),
-           (unsigned long long)qc_load_relaxed(&t.stale), (unsigned long long)made,
-           (unsigned long long)qc_load_relaxed(&t.p.queue->bytes_peak) >> 10);
+    report("sum", "sections", qc_load_relaxed(&t.sections));
+    report("sum", "sections that saw what was unlinked", qc_load_relaxed(&t.stale));
+    report("sum", "items", made);
+    report("most", "bytes held", qc_load_relaxed(&t.p.queue->bytes_peak));
+    span_report(&t.reused, "age at reuse");
     place_delete(&t.p);
 }
 

@@ -681,10 +681,12 @@ int
 main(int argc, char **argv)
 {
     const char *mode = getenv("QSBRCONTAINERS_BARRIER"), *text = getenv("QC_TORTURE_SCALE");
+    const char *seed = getenv("QC_SEED"); /* other schedules for each */
     double scale = text != NULL && text[0] != '\0' ? strtod(text, NULL) : 1;
     barrier_chosen =
         mode != NULL && strcmp(mode, "fence") == 0 ? BARRIER_FENCE : BARRIER_MEMBARRIER;
     CHECK(qsbr_init());
+    schedule = seed != NULL ? strtoull(seed, NULL, 10) << 24 : 0;
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         scenario_name = scenarios[i].name;
         if (argc > 1 && strcmp(argv[1], scenario_name) != 0)
