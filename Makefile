@@ -40,11 +40,13 @@ example-load:
 	@.venv-example/bin/python examples/session_server/load.py $(ARGS)
 
 stress:
-	@$(PYTHON) tests/soak.py $(MINUTES) --models --first-failure \
+	@$(PYTHON) tests/venvs.py .venv-soak test $(PYTHON)
+	@.venv-soak/bin/python tests/soak.py $(MINUTES) --models --first-failure \
 		--only races,linearizability,finalization $(ARGS)
 
 soak:
-	@$(PYTHON) tests/soak.py $(MINUTES) $(ARGS)
+	@$(PYTHON) tests/venvs.py .venv-soak test $(PYTHON)
+	@.venv-soak/bin/python tests/soak.py $(MINUTES) $(ARGS)
 
 fuzz:
 	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)

@@ -25,7 +25,7 @@ import venvs
 
 RESULTS = venvs.ROOT / "build" / "test-results"
 ONCE = ["tests/engine", "tests/fuzz", "tests/model"]
-ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py"]
+ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py", "tests/test_soak.py"]
 AT_ONCE = 2
 LIMIT = 30 * 60  # seconds for one interpreter's suite: a hang is a failure, not a wait
 

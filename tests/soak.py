@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -90,9 +91,9 @@ def main(arguments: list[str]) -> int:
 
 
 def larger_models() -> int:
-    job = pytest_job(venvs.ROOT / ".venv-soak", sys.executable, ["tests/model"], {})
-    settings = os.environ | job.environment | {"QC_MODELS": "large"}
-    return os.spawnve(os.P_WAIT, job.command[0], job.command, settings)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/model"]
+    settings = {**os.environ, "QC_MODELS": "large"}
+    return subprocess.run(command, cwd=venvs.ROOT, env=settings).returncode
 
 
 # The engine

@@ -80,10 +80,15 @@ uint64_t a_seed(void);
 /* A line that tests/soak.py adds up over all runs; `how` is "sum", "least" or "most". */
 void report(const char *how, const char *name, uint64_t n);
 
-/* How long something took: one for each thread, put together in the end. */
+/* How long something took: one for each thread, put together in the end.  (Zeroes are
+ * none.) */
 typedef struct {
     uint64_t n, least, most;
 } span;
+
+typedef struct {
+    _Atomic uint64_t inverted_least, most;
+} spans;
 
 static inline void
 span_add(span *s, uint64_t ns)
@@ -93,9 +98,9 @@ span_add(span *s, uint64_t ns)
     s->n++;
 }
 
-void span_put_together(span *all, const span *more);
-/* The least and the most, as "NAME (ns)". */
-void span_report(const span *s, const char *name);
+void span_put_together(spans *all, const span *more);
+/* The least and the most, and none from here on. */
+void span_report(spans *all, const char *name);
 
 /* After a poll that said no: how many sections are in the way of `goal` now, not
  * more than 2.  (By now: 0, if they have been left since.) */

@@ -21,7 +21,7 @@ typedef struct {
 
 static _Atomic(item *) slots[SLOTS];
 static _Atomic uint64_t numbers, sections, stale, retired;
-static span reused;
+static spans reused;
 
 static item *
 item_new(uint64_t *random)
@@ -159,7 +159,6 @@ torture(unsigned threads, unsigned ms)
     report("sum", "pages reused", f.pages_reused + f.pages_back);
     report("sum", "pages of others", f.pages_stolen + f.pages_adopted);
     span_report(&reused, "age at reuse");
-    reused = (span){0};
     for (int i = 0; i < SLOTS; i++) {
         item *x = qc_exchange_acq_rel(&slots[i], NULL);
         if (x != NULL) {

@@ -45,7 +45,7 @@ typedef struct {
     bool turnover;
     line noise[NOISE];
     _Atomic uint64_t seen[AGES], sections, made, freed, polls, blocked, blocked_by_one;
-    span reused, stale;
+    spans reused, stale;
 } torture;
 
 /* Stores that have to wait for a line which another CPU has: what comes after them, an

@@ -23,7 +23,7 @@ typedef struct {
     _Alignas(QC_LINE_PAIR) _Atomic(item *) slots[SLOTS];
     unsigned writers;
     _Atomic uint64_t sections, made, freed, freed_bytes, retired_bytes, stale, adopted;
-    span reused;
+    spans reused;
 } torture;
 
 static torture t; /* items have a word, and that is theirs */
