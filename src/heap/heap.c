@@ -5,13 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#ifdef QC_HEAP_LIBC
-#define system_alloc(size) malloc(size)
-#define system_free(p) free(p)
-#else
+#ifndef QC_HEAP_LIBC
 #include <mimalloc.h>
-#define system_alloc(size) mi_malloc(size)
-#define system_free(p) mi_free(p)
 #endif
 
 #if defined(__linux__) && defined(__GNUC__)
@@ -173,6 +168,7 @@ heap_new(qsbr_domain *domain)
     h->id = qc_add_relaxed(&next_heap_id, 1u);
     qc_lock_init(&h->lock);
     qc_lock_init(&h->common_lock);
+    qc_lock_init(&h->shelf.lock);
     qc_store_relaxed(&h->refs, 1u);
     qc_store_relaxed(&h->mended, qc_fork_generation);
     h->common = local_new(h, NULL);
@@ -244,6 +240,7 @@ heap_unref(heap *h)
 void
 heap_delete(heap *h)
 {
+    large_close(h);
     for (heap_extent *e = qc_load_acquire(&h->extents); e != NULL; e = e->next) {
         for (int i = 0; i < EXTENT_PAGES; i++) {
             uint64_t s = qc_load_acquire(&e->pages[i].state);
@@ -259,19 +256,6 @@ heap_delete(heap *h)
 }
 
 /* ---- blocks ---- */
-
-static void *
-alloc_large(heap *h, size_t size)
-{
-    if (size > PTRDIFF_MAX)
-        return NULL;
-    void *block = system_alloc(size);
-    if (block != NULL) {
-        qc_add_relaxed(&h->large_bytes, size);
-        qc_add_relaxed(&h->refs, 1u);
-    }
-    return block;
-}
 
 /* (owner writes) */
 static void
@@ -299,7 +283,7 @@ heap_alloc(heap *h, size_t size)
     if (fails())
         return NULL;
     if (qc_unlikely(size > HEAP_SMALL_MAX))
-        return alloc_large(h, size);
+        return large_alloc(h, size);
     heap_local *l = local_here(h);
     void *block;
     if (qc_unlikely(l == NULL)) {
@@ -334,10 +318,7 @@ heap_free(heap *h, void *block, size_t size)
         give(h, block, size, false);
         return;
     }
-    qc_poison(block, size);
-    system_free(block);
-    qc_sub_relaxed(&h->large_bytes, size);
-    heap_unref(h);
+    large_free(h, block, size);
 }
 
 void
@@ -381,7 +362,8 @@ heap_collect(heap *h, bool wait)
             break;
     }
     heap_pool_give_back(h);
-    return (size_t)(qc_load_relaxed(&h->given_back) - before) * PAGE_BYTES;
+    size_t large = large_give_back(h);
+    return large + (size_t)(qc_load_relaxed(&h->given_back) - before) * PAGE_BYTES;
 }
 
 void
@@ -408,5 +390,6 @@ heap_stats(heap *h, heap_figures *out)
     out->pages_back = qc_load_relaxed(&h->back);
     out->pages_stolen = qc_load_relaxed(&h->stolen);
     out->pages_adopted = qc_load_relaxed(&h->adopted);
+    out->kept_bytes = qc_load_relaxed(&h->shelf.bytes);
     out->pages_given_back = qc_load_relaxed(&h->given_back);
 }

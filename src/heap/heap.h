@@ -10,7 +10,8 @@
  *      on a page list or in a retire batch, never both: what has been given to
  *      heap_retire or heap_free is the heap's.
  *  H6  Large blocks go straight to mimalloc and through the retire queue:
- *      heap_retire does not take them.
+ *      heap_retire does not take them.  Of those that are freed, middling ones are
+ *      kept for the next that are asked for, heap_kept_limit bytes in all (large.c).
  *  H7  No other heap of the process is touched: mimalloc is linked statically
  *      with its symbols hidden, and nothing of it overrides malloc, neither in
  *      the process nor inside the extension.
@@ -49,6 +50,12 @@ typedef struct {
 #endif
 extern size_t heap_page_limit;
 
+/* H6: how much of large blocks that were freed is kept.  A list of 1,000 whose elements
+ * are shifted has its old arrays back a batch at a time (RETIRE_MAX_BYTES), and asks for
+ * as many before the next one: two threads' worth.  Set before the heaps are used. */
+#define HEAP_KEPT_LIMIT ((size_t)2 << 20)
+extern size_t heap_kept_limit;
+
 /* Blocks come from readers of `domain`; it has to outlive the heap's last block.
  * NULL: no memory. */
 heap *heap_new(qsbr_domain *domain);
@@ -84,6 +91,9 @@ heap_is_small(size_t size)
  * and without locks of ours.  Returns the bytes given back. */
 size_t heap_collect(heap *h, bool wait);
 
+/* Now and then, as heap_collect is called: gives back what is kept and nobody asks for. */
+void heap_tidy(heap *h);
+
 /* Bytes asked for, and neither freed nor retired. */
 uint64_t heap_live_bytes(heap *h);
 /* Bytes of pages that were seen to wait, reached since or not.  Takes no lock. */
@@ -94,6 +104,7 @@ typedef struct {
     uint64_t live_bytes;    /* asked for, and neither freed nor retired */
     uint64_t retired_bytes; /* retired into pages and not known as free yet */
     uint64_t waiting_bytes; /* in pages without live blocks that are not free yet */
+    uint64_t kept_bytes;    /* of large blocks that are free (H6) */
     uint64_t pages;         /* that have memory: in use, waiting or free */
     uint64_t pages_waiting; /* no live blocks, the goal not reached or not looked at */
     uint64_t pages_free;    /* for any class */

@@ -46,6 +46,7 @@ mend(heap *h)
     page_list none = {0};
     qc_lock_init(&h->lock);
     qc_lock_init(&h->common_lock);
+    large_mend(h);
     for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next) {
         qc_lock_init(&l->lock);
         for (int c = 0; c < PAGE_CLASSES; c++)

@@ -210,6 +210,8 @@ struct heap_local {
     _Atomic uint32_t waiting;       /* (lock to write) the length of both: a hint */
 };
 
+#define SHELF_CLASSES 40 /* up to 256 KiB, eight a doubling */
+
 struct heap {
     qsbr_domain *domain;
     uint64_t id;
@@ -227,6 +229,13 @@ struct heap {
      * blocks: the last one ends the heap. */
     _Atomic uint64_t refs;
     _Atomic uint64_t large_bytes;
+    struct {
+        qc_lock lock;
+        bool closed, used;                                      /* (lock) */
+        uint32_t idle;                                          /* (lock) */
+        _Atomic uint64_t bytes;                                 /* (lock to write) */
+        _Atomic(heap_block *) first[SHELF_CLASSES];             /* (lock) */
+    } shelf;                                                    /* H6 */
     _Atomic uint64_t reused, back, stolen, adopted, given_back; /* pages */
     heap *unfinished_next;
 };
@@ -296,6 +305,17 @@ bool page_reclaim_all(heap *h, heap_local *l, uint64_t *goal);
 bool page_fresh(heap_local *l, unsigned class);
 /* Debug builds.  (lock) */
 void page_check_local(heap_local *l);
+
+/* ---- large.c ---- */
+
+void *large_alloc(heap *h, size_t size);
+void large_free(heap *h, void *block, size_t size);
+/* All that is kept goes back to mimalloc: how many bytes. */
+size_t large_give_back(heap *h);
+/* The same, and nothing is kept any more. */
+void large_close(heap *h);
+/* In the child of a fork (Q10). */
+void large_mend(heap *h);
 
 /* ---- extent.c ---- */
 

@@ -101,22 +101,22 @@ set_text(PyObject *dict, const char *name, const char *value)
     return set_item(dict, name, PyUnicode_FromString(value));
 }
 
-PyDoc_STRVAR(
-    stats_doc,
-    "stats()\n--\n\n"
-    "Counters as a dict, all of them numbers but the last two.\n\n"
-    "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
-    "bytes_held_peak, bytes_freed, items_freed, batches, waits (of writers that were\n"
-    "over the hard limit), waits_in_vain (that went on after a second).\n\n"
-    "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"
-    "pages (of 64 KiB, for those up to 8 KiB), pages_waiting (with nothing in use and not\n"
-    "yet free), pages_reused, page_bytes_held (retired into pages), collections (of the\n"
-    "cyclic collector, asked for since dead containers held much).\n\n"
-    "Of the process: advances, polls, heavy_barriers, quarantined (barriers that failed:\n"
-    "nothing is freed any more), records (threads), barrier ('membarrier' or 'fence'),\n"
-    "numbers ('value' or 'object': how ints and floats are stored).\n\n"
-    "Safe at any time. The numbers are of slightly different moments while other threads\n"
-    "run; counting the pages takes the heap's lock for a moment.");
+PyDoc_STRVAR(stats_doc,
+             "stats()\n--\n\n"
+             "Counters as a dict, all of them numbers but the last two.\n\n"
+             "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
+             "bytes_held_peak, bytes_freed, items_freed, batches, waits (of writers that were\n"
+             "over the hard limit), waits_in_vain (that went on after a second).\n\n"
+             "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"
+             "heap_bytes_kept (of freed ones up to 256 KiB, for the next), pages (of 64 KiB, for\n"
+             "those up to 8 KiB), pages_waiting (with nothing in use and not yet free),\n"
+             "pages_reused, page_bytes_held (retired into pages), collections (of the cyclic\n"
+             "collector, asked for since dead containers held much).\n\n"
+             "Of the process: advances, polls, heavy_barriers, quarantined (barriers that failed:\n"
+             "nothing is freed any more), records (threads), barrier ('membarrier' or 'fence'),\n"
+             "numbers ('value' or 'object': how ints and floats are stored).\n\n"
+             "Safe at any time. The numbers are of slightly different moments while other threads\n"
+             "run; counting the pages takes the heap's lock for a moment.");
 
 static PyObject *
 stats(PyObject *module, PyObject *ignored)
@@ -142,6 +142,7 @@ stats(PyObject *module, PyObject *ignored)
         {"waits_in_vain", qc_load_relaxed(&q->waits_in_vain)},
         {"collections", qc_load_relaxed(&state->collections)},
         {"heap_bytes", pages.live_bytes},
+        {"heap_bytes_kept", pages.kept_bytes},
         {"pages", pages.pages},
         {"pages_waiting", pages.pages_waiting},
         {"pages_reused", pages.pages_reused + pages.pages_back},

@@ -245,6 +245,7 @@ threads_safe_point(qc_state *state)
         numbers_keep(local);
         retire_process(local);
         retire_note_others(state->queue, heap_waiting_bytes(state->heap));
+        heap_tidy(state->heap);
         limits_collect_dead(state);
     }
     threads_put_back(set);
