@@ -12,7 +12,7 @@
 # make stress  the larger models, then race tests for $(MINUTES), to the first failure
 # make soak    all torture tests with all interpreters in rotation for $(MINUTES), with a report;
 #              ARGS=--list says which, ARGS="--only races,fuzz" chooses (tests/soak.py has more)
-# make fuzz    the heap from random bytes for $(MINUTES), and what was found before
+# make fuzz    the heap, then the Python API, from random bytes for $(MINUTES), and what was found before
 # make example-load  examples/session_server under wrk for a minute, beside dict + Lock
 # make clean   remove what the others made
 

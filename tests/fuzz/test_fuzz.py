@@ -10,63 +10,28 @@ What a run finds is printed in base64: put it in corpus_heap, and it is replayed
 
 import base64
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
+import fuzz_build
 import pytest
 
 HERE = Path(__file__).resolve().parent
-SRC = HERE.parents[1] / "src"
+SRC = fuzz_build.SRC
 SOURCES = sorted(path for layer in ("base", "qsbr", "heap") for path in (SRC / layer).glob("*.c"))
 CORPUS = HERE / "corpus_heap"
 SECONDS = float(os.environ.get("QC_FUZZ_SECONDS") or "4")
 RANDOM_INPUTS = 3000  # without libFuzzer; enough for each of the breaks in the table
 
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fno-omit-frame-pointer"]
-FLAGS += ["-DQC_DEBUG=1", "-DQC_HEAP_LIBC=1", f"-I{SRC}", "-pthread"]
-FLAGS += [f"-DQC_BREAK_{name}" for name in os.environ.get("QC_BREAK", "").split(",") if name]
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", *fuzz_build.DEBUG, f"-I{SRC}", "-pthread"]
 # The target's own records are reachable to the end; leaks are the engine tests' business.
 RUNTIME = {"ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=32"}
 
-PROBE = """
-#include <stddef.h>
-int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
-int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
-{
-    return data != 0 && size == 12345;
-}
-"""
-
-
-def call(command, **settings):
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, **settings)
-
 
 def compiled(command):
-    done = call(command)
-    if done.returncode != 0:
-        pytest.fail(f"does not compile:\n{done.stderr}", pytrace=False)
-
-
-def libfuzzer(folder):
-    """The command by which a clang of this machine makes fuzzers that run, and what goes before
-    a program to run it; or None with the reason."""
-    probe = folder / "probe.c"
-    probe.write_text(PROBE)
-    said = []
-    for name in ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14"):
-        if not shutil.which(name):
-            continue
-        command = [name, "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-        done = call([*command, probe, "-o", folder / "probe"])
-        # Address space randomization with many bits is too much for some runtimes.
-        for prefix in ([], ["setarch", "-R"]):
-            if done.returncode == 0 and shutil.which((prefix or ["env"])[0]):
-                if call([*prefix, folder / "probe", "-runs=1"]).returncode == 0:
-                    return command, prefix
-        said.append(f"{name}: {done.stderr.strip().splitlines()[-1:] or 'does not run'}")
-    return None, "; ".join(said) or "there is no clang"
+    try:
+        fuzz_build.compiled(command)
+    except fuzz_build.Failed as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def failed(done, artifacts):
@@ -83,24 +48,28 @@ def test_H1_H5_T4_the_heap_against_its_model(tmp_path):
     grown.mkdir()
     artifacts.mkdir()
     program = tmp_path / "fuzz_heap"
-    command, prefix = libfuzzer(tmp_path)
-    if command is None:
-        print(f"NO LIBFUZZER HERE ({prefix}): REPLAYING THE CORPUS AND {RANDOM_INPUTS} INPUTS")
+    try:
+        command, prefix = fuzz_build.libfuzzer(tmp_path)
+    except fuzz_build.Impossible as reason:
+        print(f"NO LIBFUZZER HERE ({reason}): REPLAYING THE CORPUS AND {RANDOM_INPUTS} INPUTS")
         cc = os.environ.get("CC", "cc").split()
         compiled([*cc, *FLAGS, "-DFUZZ_MAIN", HERE / "fuzz_heap.c", *SOURCES, "-o", program])
-        done = call([program, RANDOM_INPUTS, *corpus], env=settings, timeout=300)
+        done = fuzz_build.call([program, RANDOM_INPUTS, *corpus], env=settings, timeout=300)
         if done.returncode != 0:
             failed(done, artifacts)
         return
     compiled([*command, *FLAGS, HERE / "fuzz_heap.c", *SOURCES, "-o", program])
     # First the corpus as it is: what was found once.
-    done = call([*prefix, program, *corpus], env=settings, timeout=300)
+    done = fuzz_build.call([*prefix, program, *corpus], env=settings, timeout=300)
     if done.returncode != 0:
         failed(done, artifacts)
     # Without len_control: short inputs alone see little.
     limits = [f"-max_total_time={max(1, round(SECONDS))}", "-max_len=1000", "-len_control=0"]
+    limits += [f"-seed={os.environ.get('QC_SEED', '0')}"]
     limits += ["-timeout=60", "-rss_limit_mb=2048", f"-artifact_prefix={artifacts}/"]
-    done = call([*prefix, program, *limits, grown, CORPUS], env=settings, timeout=SECONDS + 300)
+    done = fuzz_build.call(
+        [*prefix, program, *limits, grown, CORPUS], env=settings, timeout=SECONDS + 300
+    )
     print(done.stderr[-1500:])
     if done.returncode != 0:
         failed(done, artifacts)
