@@ -199,6 +199,8 @@ def fuzz_configurations(found: list[interpreters.Interpreter], name: str) -> lis
     def make(interpreter: interpreters.Interpreter) -> Make:
         def job(seed: int) -> Job:
             settings = {"QC_FUZZ_SECONDS": str(FUZZ_SECONDS), "QC_SEED": str(seed)}
+            # What is built and what libFuzzer learns is there for the next time.
+            settings["QC_FUZZ_KEEP"] = str(venvs.ROOT / "build" / f"fuzz-{interpreter.name}")
             venv = venvs.ROOT / f".venv-{interpreter.name}"
             return pytest_job(venv, interpreter.path, [f"tests/{name}"], settings)
 
