@@ -18,9 +18,10 @@
  * only after the next table holds it, index and all.  Key, value and table
  * memory outlive the section (qsbr.h): what the table drops is retired.
  *
- * A slot also holds, above the bits that number the entry, the same bits of the
- * hash's upper half (the tag), so that most collisions are told apart without a
- * look at the entry.
+ * A slot also holds, above the bits that number the entry, bits of the hash's upper
+ * half (the tag), so that most collisions are told apart without a look at the entry.
+ * The tag's highest bit is 0, in EMPTY and DUMMY it is 1: they match no tag, and a probe
+ * need not look for them where it hits.
  *
  * Guarantees that live here
  *  K1  Reading takes no lock, is linearizable and never misses a key that was
@@ -91,7 +92,7 @@ _Static_assert(offsetof(keytable, index) == sizeof(keytable), "table_new adds up
 #define KEYTABLE_EMPTY UINT32_MAX
 #define KEYTABLE_DUMMY (UINT32_MAX - 1)
 #define KEYTABLE_MIN_SLOTS 8u
-#define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31)
+#define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31) /* the highest bit is in no mask */
 
 /* A pointer that readers follow: loaded by the accessors below only. */
 typedef struct {
@@ -155,7 +156,7 @@ keytable_entries(keytable *t)
 QC_INLINE uint32_t
 keytable_tag(const keytable *t, uint64_t hash)
 {
-    return (uint32_t)(hash >> 32) & ~t->mask;
+    return (uint32_t)(hash >> 33) & ~t->mask;
 }
 
 /* The open addressing sequence is dict's: the hash's other bits are worked in,
@@ -165,9 +166,11 @@ keytable_tag(const keytable *t, uint64_t hash)
     ((perturb) >>= KEYTABLE_PERTURB_SHIFT,                                                         \
      (slot) = (uint32_t)((uint64_t)(slot)*5 + (perturb) + 1) & (mask))
 
-/* One table.  In a section or under the lock; inline with its match. */
+/* One table.  In a section or under the lock; inline with its match.  HIT: the word may
+ * be DELETED or MOVED if `any_word`, else MOVED. */
 QC_INLINE keytable_result
-keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+keytable_probe_word(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos,
+                    bool any_word)
 {
     uint32_t mask = t->mask;
     uint32_t tag = keytable_tag(t, hash);
@@ -180,13 +183,15 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
         /* acquire: partner is the release store of the slot in keytable_insert;
          * hash and key are there. */
         uint32_t s = qc_load_acquire(&t->index[slot]);
-        if (((s ^ tag) & ~mask) != 0 || qc_unlikely(s >= KEYTABLE_DUMMY)) {
+        /* Without the tag a slot that has it is the entry's number, any other is more. */
+        uint32_t number = s ^ tag;
+        if (number > mask) {
             if (s != KEYTABLE_EMPTY)
                 continue;
             pos->slot = slot;
             return KEYTABLE_MISS;
         }
-        keytable_entry *e = &entries[s & mask];
+        keytable_entry *e = &entries[number];
         if (e->hash != hash)
             continue;
         keytable_result r = match(ctx, t, e, slot);
@@ -194,7 +199,7 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
             /* acquire: partners are the releases by which words are stored; the
              * object behind the word is complete, and with MOVED, `next`. */
             qc_word word = qc_load_acquire(&e->value);
-            if (qc_unlikely(word == WORD_DELETED))
+            if (!any_word && qc_unlikely(word == WORD_DELETED))
                 continue;
             pos->entry = e;
             pos->slot = slot;
@@ -204,6 +209,12 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
         if (qc_unlikely(r != KEYTABLE_MISS))
             return r;
     }
+}
+
+QC_INLINE keytable_result
+keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+{
+    return keytable_probe_word(t, hash, match, ctx, pos, false);
 }
 
 /* In a section: follows MOVED.  A table reached by `next` was still current when
