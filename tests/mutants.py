@@ -132,6 +132,10 @@ BREAKS = {
         (spin("RELAXED_ENTER"), simulated(ONE_WRITER)),
         note="⁴",
     ),
+    "LEAF_IN_SECTION": Break(
+        "a section that is not counted ends the one around it",
+        (debug("qsbr"),),
+    ),
     "FREE_AT_ONCE": Break(
         "shared memory is freed without a grace period",
         (

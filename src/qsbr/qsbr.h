@@ -156,7 +156,7 @@ struct qsbr_domain {
 #else
 #define QSBR_TLS _Thread_local
 #endif
-extern qsbr_domain qsbr_process;
+QC_HIDDEN extern qsbr_domain qsbr_process;
 extern QSBR_TLS qsbr_record *qsbr_self;
 
 /* Once a process, before anything else here; false: no TLS key to be had. */
@@ -276,14 +276,13 @@ qsbr_in_section(const qsbr_record *rec)
     return rec->nesting != 0;
 }
 
+/* What the outermost enter and exit store. */
 QC_INLINE void
-qsbr_enter(qsbr_record *rec)
+qsbr_go_online(qsbr_record *rec, qsbr_domain *domain)
 {
-    if (qc_unlikely(rec->nesting++ != 0))
-        return;
     /* acquire: partner is the advance's RMW.  A section that enters at g sees
      * every unlink that came before g. */
-    uint64_t seq = qc_load_acquire(&rec->domain->wr_seq);
+    uint64_t seq = qc_load_acquire(&domain->wr_seq);
     /* release: partner is the acquire load of the scan.  A relaxed store would
      * end the release sequence of the previous section's exit: a poll that
      * reads this value must still come after all that section did. */
@@ -296,12 +295,8 @@ qsbr_enter(qsbr_record *rec)
 }
 
 QC_INLINE void
-qsbr_exit(qsbr_record *rec)
+qsbr_go_offline(qsbr_record *rec)
 {
-    qc_assert(rec->nesting != 0);
-    if (qc_unlikely(--rec->nesting != 0)) {
-        return;
-    }
     /* release: partner is the acquire load of the scan; all this section read
      * is read before the memory is freed. */
 #ifdef QC_BREAK_RELAXED_EXIT
@@ -309,6 +304,49 @@ qsbr_exit(qsbr_record *rec)
 #else
     qc_store_release(&rec->seq, QSBR_OFFLINE);
 #endif
+}
+
+QC_INLINE void
+qsbr_enter(qsbr_record *rec)
+{
+    if (qc_likely(rec->nesting++ == 0))
+        qsbr_go_online(rec, rec->domain);
+}
+
+QC_INLINE void
+qsbr_exit(qsbr_record *rec)
+{
+    qc_assert(rec->nesting != 0);
+    if (qc_likely(--rec->nesting == 0))
+        qsbr_go_offline(rec);
+}
+
+/* A leaf: a section of the process domain in which no other one begins, so that it need
+ * not be counted and its two stores are all.  False: this thread is in a section already
+ * (attached); enter and exit do it then.  Debug builds count it, for the assertions. */
+QC_INLINE bool
+qsbr_enter_leaf(qsbr_record *rec)
+{
+    qc_assert(rec->domain == &qsbr_process);
+#ifndef QC_BREAK_LEAF_IN_SECTION
+    if (qc_unlikely(rec->nesting != 0))
+        return false;
+#endif
+#ifdef QC_DEBUG
+    rec->nesting = 1;
+#endif
+    qsbr_go_online(rec, &qsbr_process);
+    return true;
+}
+
+QC_INLINE void
+qsbr_exit_leaf(qsbr_record *rec)
+{
+#ifdef QC_DEBUG
+    qc_assert(rec->nesting == 1);
+    rec->nesting = 0;
+#endif
+    qsbr_go_offline(rec);
 }
 
 /* ---- what no fork may come between (Q10) ---- */

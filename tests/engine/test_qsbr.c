@@ -130,6 +130,53 @@ test_Q1_only_the_outermost_exit_counts(void)
     qsbr_domain_release(d);
 }
 
+/* ---- leaves: sections of the process domain that are not counted ---- */
+
+static bool entered;
+
+static void
+enter_leaf(void *r)
+{
+    entered = qsbr_enter_leaf(r);
+}
+
+static void
+exit_leaf(void *r)
+{
+    qsbr_exit_leaf(r);
+}
+
+static void
+test_Q1_goal_waits_for_a_leaf_from_before(void)
+{
+    stepper *r = reader_new(&qsbr_process);
+    stepper_run(r, enter_leaf, reader_record(r));
+    CHECK(entered);
+    uint64_t goal = qsbr_advance(&qsbr_process);
+    CHECK(!qsbr_poll(&qsbr_process, goal));
+    stepper_run(r, exit_leaf, reader_record(r));
+    CHECK(qsbr_poll(&qsbr_process, goal));
+    CHECK(!qsbr_in_section(reader_record(r)));
+    stepper_end(r);
+}
+
+/* Its exit would end the section around it. */
+static void
+test_Q1_no_leaf_in_a_section(void)
+{
+    stepper *r = reader_new(&qsbr_process);
+    reader_enter(r);
+    uint64_t goal = qsbr_advance(&qsbr_process);
+    stepper_run(r, enter_leaf, reader_record(r));
+    if (entered)
+        stepper_run(r, exit_leaf, reader_record(r));
+    CHECK(!qsbr_poll(&qsbr_process, goal));
+    CHECK(!entered);
+    reader_exit(r);
+    CHECK(qsbr_poll(&qsbr_process, goal));
+    stepper_end(r);
+}
+
 /* Through the wrap (debug builds begin just before it), with sections and goals on
  * both sides of it. */
 static void
@@ -388,6 +435,8 @@ main(void)
     RUN(test_Q1_leaving_and_coming_back_lets_go);
     RUN(test_Q1_oldest_of_all_records_counts);
     RUN(test_Q1_only_the_outermost_exit_counts);
+    RUN(test_Q1_goal_waits_for_a_leaf_from_before);
+    RUN(test_Q1_no_leaf_in_a_section);
     RUN(test_Q1_sequence_wraps);
     RUN(test_Q1_read_sequence_only_rises);
     RUN(test_Q1_a_goal_has_to_be_added);
