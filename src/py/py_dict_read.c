@@ -80,44 +80,98 @@ lookup_any(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *
     return lookup_by(d, key, hash, match_any, retain, word);
 }
 
-/* Str with str only; CHANGED: a key of another type has the same hash. */
+/* ASCII with ASCII only; CHANGED: a key of another kind has the same hash. */
 QC_INLINE keytable_result
-match_str_only(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+match_ascii(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 {
     PyObject *theirs = word_to_pointer(e->key);
     (void)t;
     (void)slot;
     if (theirs == ctx)
         return KEYTABLE_HIT;
-    if (qc_unlikely(!PyUnicode_CheckExact(theirs)))
+    if (qc_unlikely(!PyUnicode_CheckExact(theirs) || !PyUnicode_IS_COMPACT_ASCII(theirs)))
         return KEYTABLE_CHANGED;
-    return refs_str_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+    return refs_ascii_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
-/* The path for a str, with no call between enter and exit, and what needs one
- * (a growing table, a hash shared with a key of another type) left to the path
- * above, which begins anew. */
-QC_INLINE dict_result
-lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
+#ifdef REFS_SMALL_INTS
+/* Int with int of 30 bits only. */
+QC_INLINE keytable_result
+match_small_int(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 {
-    if (qc_unlikely(!PyUnicode_CheckExact(key)))
-        return lookup_any(d, key, hash, retain, word);
-    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
-    if (qc_unlikely(rec == NULL))
-        return DICT_FAILED;
+    PyObject *theirs = word_to_pointer(e->key);
+    (void)t;
+    (void)slot;
+    if (theirs == ctx)
+        return KEYTABLE_HIT;
+    if (qc_unlikely(!PyLong_CheckExact(theirs) || !refs_int_is_small(theirs)))
+        return KEYTABLE_CHANGED;
+    return refs_small_int(theirs) == refs_small_int(ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+#endif
+
+/* A read where nothing is in the way: no call from beginning to end, and no store but the
+ * section's two and the countdown to the next safe point, so that it needs no frame.
+ * NOT_FAST: something else turned up (a safe point is due, a thread's first access, a
+ * growing table, a hash shared with a key of another type), and nothing has been done;
+ * lookup_any begins anew. */
+typedef enum { FAST_HIT, FAST_MISS, NOT_FAST } fast_result;
+
+QC_INLINE fast_result
+lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, bool retain,
+            qc_word *word)
+{
+    qsbr_record *rec = threads_begin_fast(&d->sharing);
+    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+        return NOT_FAST;
     keytable_pos pos;
-    qsbr_enter(rec);
     keytable *t = keytable_in_section(&d->map, rec);
-    keytable_result r = keytable_probe(t, (uint64_t)hash, match_str_only, key, &pos);
-    if (qc_likely(r == KEYTABLE_HIT && pos.word != WORD_MOVED)) {
+    keytable_result r = keytable_probe_word(t, (uint64_t)hash, match, key, &pos, true);
+    if (qc_likely(r == KEYTABLE_HIT && word_is_live(pos.word))) {
         *word = pos.word;
         if (retain)
             refs_retain(pos.word);
-        qsbr_exit(rec);
-        return DICT_FOUND;
+        qsbr_exit_leaf(rec);
+        return FAST_HIT;
     }
-    qsbr_exit(rec);
-    return r == KEYTABLE_MISS ? DICT_ABSENT : lookup_any(d, key, hash, retain, word);
+    qsbr_exit_leaf(rec);
+    return r == KEYTABLE_MISS ? FAST_MISS : NOT_FAST;
+}
+
+QC_INLINE fast_result
+lookup_str(PyObject *self, PyObject *key, bool retain, qc_word *word)
+{
+    if (qc_unlikely(!PyUnicode_CheckExact(key) || !PyUnicode_IS_COMPACT_ASCII(key)))
+        return NOT_FAST;
+    Py_hash_t hash = refs_known_hash(key);
+    if (qc_unlikely(hash == -1))
+        return NOT_FAST;
+    return lookup_fast(dict_of(self), key, hash, match_ascii, retain, word);
+}
+
+QC_INLINE fast_result
+lookup_int(PyObject *self, PyObject *key, bool retain, qc_word *word)
+{
+#ifdef REFS_SMALL_INTS
+    if (PyLong_CheckExact(key) && qc_likely(refs_int_is_small(key)))
+        return lookup_fast(dict_of(self), key, refs_small_int_hash(key), match_small_int, retain,
+                           word);
+#else
+    (void)self;
+    (void)key;
+    (void)retain;
+    (void)word;
+#endif
+    return NOT_FAST;
+}
+
+QC_INLINE dict_result
+lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
+{
+    fast_result r = lookup_str((PyObject *)d, key, retain, word);
+    return r == FAST_HIT    ? DICT_FOUND
+           : r == FAST_MISS ? DICT_ABSENT
+                            : lookup_any(d, key, hash, retain, word);
 }
 
 dict_result
@@ -224,21 +278,42 @@ missing(PyObject *self, PyObject *key)
     return NULL;
 }
 
-QC_WORDS_ONLY PyObject *
-dict_subscript(PyObject *self, PyObject *key)
+/* Each in three steps, each of which has only its own locals to keep: a str's read, an
+ * int's read, and what may call. */
+
+static QC_NOINLINE PyObject *
+subscript_any(PyObject *self, PyObject *key)
 {
     PyObject *value;
     Py_hash_t hash = dict_hash(key);
-    if (qc_unlikely(hash == -1))
+    if (hash == -1)
         return NULL;
     dict_result r = lookup(dict_of(self), key, hash, &value);
-    if (qc_likely(r == DICT_FOUND))
+    if (r == DICT_FOUND)
         return value;
     return r == DICT_ABSENT ? missing(self, key) : NULL;
 }
 
-int
-dict_contains(PyObject *self, PyObject *key)
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+subscript_other(PyObject *self, PyObject *key)
+{
+    qc_word word;
+    if (qc_likely(lookup_int(self, key, true, &word) == FAST_HIT))
+        return numbers_object(dict_of(self)->state, word);
+    return subscript_any(self, key);
+}
+
+QC_WORDS_ONLY PyObject *
+dict_subscript(PyObject *self, PyObject *key)
+{
+    qc_word word;
+    if (qc_likely(lookup_str(self, key, true, &word) == FAST_HIT))
+        return numbers_object(dict_of(self)->state, word);
+    return subscript_other(self, key);
+}
+
+static QC_NOINLINE int
+contains_any(PyObject *self, PyObject *key)
 {
     Py_hash_t hash = dict_hash(key);
     if (hash == -1)
@@ -247,19 +322,56 @@ dict_contains(PyObject *self, PyObject *key)
     return r == DICT_FAILED ? -1 : r == DICT_FOUND;
 }
 
+QC_WORDS_ONLY static QC_NOINLINE int
+contains_other(PyObject *self, PyObject *key)
+{
+    qc_word word;
+    fast_result r = lookup_int(self, key, false, &word);
+    return qc_likely(r != NOT_FAST) ? r == FAST_HIT : contains_any(self, key);
+}
+
+QC_WORDS_ONLY int
+dict_contains(PyObject *self, PyObject *key)
+{
+    qc_word word; /* nobody's: no reference count is touched */
+    fast_result r = lookup_str(self, key, false, &word);
+    return qc_likely(r != NOT_FAST) ? r == FAST_HIT : contains_other(self, key);
+}
+
+static QC_NOINLINE PyObject *
+get_any(PyObject *self, PyObject *key, PyObject *fallback)
+{
+    PyObject *value;
+    Py_hash_t hash = dict_hash(key);
+    if (hash == -1)
+        return NULL;
+    dict_result r = lookup(dict_of(self), key, hash, &value);
+    if (r == DICT_FOUND)
+        return value;
+    return r == DICT_FAILED ? NULL : Py_NewRef(fallback);
+}
+
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+get_other(PyObject *self, PyObject *key, PyObject *fallback)
+{
+    qc_word word;
+    fast_result r = lookup_int(self, key, true, &word);
+    if (qc_likely(r == FAST_HIT))
+        return numbers_object(dict_of(self)->state, word);
+    return r == FAST_MISS ? Py_NewRef(fallback) : get_any(self, key, fallback);
+}
+
 QC_WORDS_ONLY PyObject *
 dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    PyObject *value;
+    qc_word word;
     if (!methods_count_args("get", n, 1, 2))
         return NULL;
-    Py_hash_t hash = dict_hash(args[0]);
-    if (hash == -1)
-        return NULL;
-    dict_result r = lookup(dict_of(self), args[0], hash, &value);
-    if (qc_likely(r == DICT_FOUND))
-        return value;
-    return r == DICT_FAILED ? NULL : Py_NewRef(n == 2 ? args[1] : Py_None);
+    PyObject *key = args[0], *fallback = n == 2 ? args[1] : Py_None;
+    fast_result r = lookup_str(self, key, true, &word);
+    if (qc_likely(r == FAST_HIT))
+        return numbers_object(dict_of(self)->state, word);
+    return r == FAST_MISS ? Py_NewRef(fallback) : get_other(self, key, fallback);
 }
 
 /* ---- many at once ---- */
@@ -268,7 +380,7 @@ dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
  * section is that many probes long at most (Q2). */
 #define MANY 32
 
-/* The keys of one section: exact str whose hash is known.  A word for each that is
+/* The keys of one section: exact str of ASCII whose hash is known.  A word for each that is
  * there, retained; `how` says what became of it. */
 typedef enum { THERE, NOT_THERE, BY_ITSELF } many_result;
 
@@ -280,14 +392,16 @@ look_up_many(dict_object *d, qsbr_record *rec, PyObject **keys, Py_ssize_t n, qc
     keytable *t = keytable_in_section(&d->map, rec);
     for (Py_ssize_t i = 0; i < n; i++) {
         keytable_pos pos;
-        Py_hash_t hash = PyUnicode_CheckExact(keys[i]) ? refs_known_hash(keys[i]) : -1;
+        bool fast = PyUnicode_CheckExact(keys[i]) && PyUnicode_IS_COMPACT_ASCII(keys[i]);
+        Py_hash_t hash = fast ? refs_known_hash(keys[i]) : -1;
         how[i] = BY_ITSELF;
         if (hash == -1)
             continue;
-        keytable_result r = keytable_probe(t, (uint64_t)hash, match_str_only, keys[i], &pos);
+        keytable_result r =
+            keytable_probe_word(t, (uint64_t)hash, match_ascii, keys[i], &pos, true);
         if (r == KEYTABLE_MISS)
             how[i] = NOT_THERE;
-        if (r != KEYTABLE_HIT || pos.word == WORD_MOVED)
+        if (r != KEYTABLE_HIT || !word_is_live(pos.word))
             continue;
         words[i] = pos.word;
         refs_retain(pos.word);

@@ -46,7 +46,7 @@ numbers_object(qc_state *state, qc_word word)
         int64_t value = word_to_int(word);
         numbers *n = threads_cached.numbers;
         /* Another interpreter's: not its objects. */
-        if (qc_unlikely(n == NULL || threads_cached.queue_id != state->queue_id))
+        if (qc_unlikely(n == NULL || !threads_cached_is_of(state)))
             return PyLong_FromLongLong(value);
         size_t i = (uint64_t)value % NUMBERS_KEPT;
         if (qc_likely(n->kept[i].value == value))

@@ -26,16 +26,40 @@
 #endif
 #endif
 
+/* Exact ints of one digit (30 bits), where the interpreter lets us see them. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define REFS_SMALL_INTS 1
+
+QC_INLINE bool
+refs_int_is_small(PyObject *op)
+{
+    return PyUnstable_Long_IsCompact((const PyLongObject *)op);
+}
+
+QC_INLINE Py_ssize_t
+refs_small_int(PyObject *op)
+{
+    return PyUnstable_Long_CompactValue((const PyLongObject *)op);
+}
+
+/* As documented for numeric types: the value itself, but -1 is an error's. */
+QC_INLINE Py_hash_t
+refs_small_int_hash(PyObject *op)
+{
+    Py_ssize_t value = refs_small_int(op);
+    return qc_likely(value != -1) ? value : -2;
+}
+#endif
+
 /* Whether `value` is a number that a word holds; then *word is it. */
 static inline bool
 refs_number_word(PyObject *value, qc_word *word)
 {
 #if QC_NUMBERS_BY_VALUE
     if (PyLong_CheckExact(value)) {
-#if PY_VERSION_HEX >= 0x030C0000
-        /* 30 bits, without a call. */
-        if (qc_likely(PyUnstable_Long_IsCompact((PyLongObject *)value))) {
-            *word = word_from_int(PyUnstable_Long_CompactValue((PyLongObject *)value));
+#ifdef REFS_SMALL_INTS
+        if (qc_likely(refs_int_is_small(value))) { /* without a call */
+            *word = word_from_int(refs_small_int(value));
             return true;
         }
 #endif
@@ -176,17 +200,24 @@ refs_bytes_equal(const char *a, const char *b, size_t n)
     return true;
 }
 
+/* Two compact ASCII str. */
+QC_INLINE bool
+refs_ascii_equal(PyObject *a, PyObject *b)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(a);
+    return length == PyUnicode_GET_LENGTH(b) &&
+           refs_bytes_equal((const char *)((PyASCIIObject *)a + 1),
+                            (const char *)((PyASCIIObject *)b + 1), (size_t)length);
+}
+
 /* Two exact str: same contents?  No reference count, no Python code. */
 QC_INLINE bool
 refs_str_equal(PyObject *a, PyObject *b)
 {
-    Py_ssize_t length = PyUnicode_GET_LENGTH(a);
-    if (length != PyUnicode_GET_LENGTH(b))
-        return false;
     if (qc_likely(PyUnicode_IS_COMPACT_ASCII(a) && PyUnicode_IS_COMPACT_ASCII(b)))
-        return refs_bytes_equal((const char *)((PyASCIIObject *)a + 1),
-                                (const char *)((PyASCIIObject *)b + 1), (size_t)length);
-    return PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
+        return refs_ascii_equal(a, b);
+    Py_ssize_t length = PyUnicode_GET_LENGTH(a);
+    return length == PyUnicode_GET_LENGTH(b) && PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
            memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), (size_t)length * PyUnicode_KIND(a)) == 0;
 }
 
@@ -197,10 +228,9 @@ refs_str_equal(PyObject *a, PyObject *b)
 QC_INLINE bool
 refs_int_equal(PyObject *a, PyObject *b)
 {
-#if PY_VERSION_HEX >= 0x030C0000
-    const PyLongObject *x = (const PyLongObject *)a, *y = (const PyLongObject *)b;
-    if (PyUnstable_Long_IsCompact(x) && PyUnstable_Long_IsCompact(y))
-        return PyUnstable_Long_CompactValue(x) == PyUnstable_Long_CompactValue(y);
+#ifdef REFS_SMALL_INTS
+    if (refs_int_is_small(a) && refs_int_is_small(b))
+        return refs_small_int(a) == refs_small_int(b);
 #endif
     PyObject *result = PyLong_Type.tp_richcompare(a, b, Py_EQ);
     bool equal = result == Py_True;

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 QSBR_TLS threads_cache threads_cached;
+_Atomic uint32_t threads_states;
 
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 static bool process_ok;
@@ -123,6 +124,7 @@ threads_init_state(qc_state *state)
         return -1;
     }
     state->queue_id = state->queue->id;
+    (void)qc_add_relaxed(&threads_states, 1u);
     qc_lock_init(&state->waits_lock);
     /* Pending calls run in the main interpreter, whoever asks. */
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {

@@ -97,11 +97,23 @@ void sharing_resized(qc_state *state, qc_sharing *sharing, size_t bytes);
 
 /* The current interpreter's local, cached. */
 typedef struct {
+    struct numbers *numbers; /* py_numbers.h */
     uint64_t queue_id;
     retire_local *local;
-    struct numbers *numbers; /* py_numbers.h */
 } threads_cache;
 extern QSBR_TLS threads_cache threads_cached;
+
+/* How many states this process has made. */
+extern QC_HIDDEN _Atomic uint32_t threads_states;
+
+/* Whether what is cached, if anything is, is of `state`.  Of the only one that was ever
+ * made without a look at it: who has a second one has seen that it was made. */
+QC_INLINE bool
+threads_cached_is_of(qc_state *state)
+{
+    return qc_likely(qc_load_relaxed(&threads_states) == 1) ||
+           threads_cached.queue_id == state->queue_id;
+}
 
 QC_INLINE retire_local *
 threads_local(qc_state *state)
@@ -144,6 +156,18 @@ threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
     if (qc_unlikely(owner != rec && owner != QC_SETTLED))
         threads_foreign(op, state, sharing, lock, rec);
     return rec;
+}
+
+/* The same where nothing is in the way, without a call; else NULL, and threads_begin is
+ * to be asked. */
+QC_INLINE qsbr_record *
+threads_begin_fast(qc_sharing *sharing)
+{
+    qsbr_record *rec = qsbr_self;
+    if (qc_unlikely(rec == NULL) || qsbr_safe_point_is_due(rec))
+        return NULL;
+    qsbr_record *owner = qc_load_acquire(&sharing->owner); /* as in threads_begin */
+    return qc_likely(owner == QC_SETTLED || owner == rec) ? rec : NULL;
 }
 
 /* The same for what writes: NULL with an exception, also when a signal's handler
