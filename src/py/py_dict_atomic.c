@@ -64,8 +64,9 @@ const char dict_incr_doc[] =
     "Add delta to the number at key, or set default + delta if it is absent; returns\n"
     "the new value. Applied exactly once, whatever other threads do: by compare and\n"
     "swap, without a lock if the key is there. An int that outgrows 51 bits goes on\n"
-    "as an int object. TypeError if the value or delta is no int or float. (As in\n"
-    "Django's cache, but creating.)";
+    "as an int object. TypeError if the value or delta is no int or float. MemoryError\n"
+    "may mean that the sum is there, and not its object. (As in Django's cache, but\n"
+    "creating.)";
 
 QC_WORDS_ONLY PyObject *
 dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
@@ -82,7 +83,7 @@ dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames
         int64_t sum;
         dict_result r = dict_add_int(dict_of(self), a[0], hash, by, &sum);
         if (r == DICT_FOUND)
-            return PyLong_FromLongLong(sum);
+            return numbers_int_late(dict_of(self)->state, sum);
         if (r == DICT_FAILED)
             return NULL;
     }

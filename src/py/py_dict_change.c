@@ -155,11 +155,34 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
     return result;
 }
 
-/* With the lock, which it releases: deletes what is at `pos`, with `expected` only
- * if that is the word (ABSENT: it is not).  The references of *value and *key are the
- * caller's. */
+/* Which word a removal takes. */
+typedef enum {
+    TAKE_ANY,
+    TAKE_GIVEN, /* only the given one */
+    TAKE_READY  /* any object; of the numbers only the given one, of which the caller has the
+                 * object: without memory for it nothing is changed (T2) */
+} taking;
+
+/* Under the lock: false if the word is not the one wanted.  *word: what was there. */
+static bool
+take_word(dict_object *d, keytable_pos *pos, taking how, qc_word given, qc_word *word)
+{
+    if (how == TAKE_ANY) {
+        *word = keytable_delete(&d->map, pos);
+        return true;
+    }
+    do {
+        *word = qc_load_acquire(&pos->entry->value); /* K2's assignments go on */
+        if (*word != given && (how == TAKE_GIVEN || !refs_word_is_object(*word)))
+            return false;
+    } while (!keytable_delete_if(&d->map, pos, *word));
+    return true;
+}
+
+/* With the lock, which it releases: deletes what is at `pos` (ABSENT: it is not the word
+ * wanted).  FOUND: the references of *value and *key are the caller's. */
 static dict_result
-remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, const qc_word *expected,
+remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, taking how, qc_word given,
               qc_word *value, qc_word *key)
 {
     unlinked u;
@@ -169,13 +192,7 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, const qc_w
         return DICT_FAILED;
     }
     *key = pos->entry->key;
-    if (expected == NULL) {
-        *value = keytable_delete(&d->map, pos);
-    }
-    else if (keytable_delete_if(&d->map, pos, *expected)) {
-        *value = *expected;
-    }
-    else {
+    if (!take_word(d, pos, how, given, value)) {
         dict_unlock(d);
         drop_unlinked(&u);
         return DICT_ABSENT;
@@ -250,7 +267,7 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
 }
 
 static dict_result
-remove_word(dict_object *d, PyObject *key, Py_hash_t hash, const qc_word *expected, qc_word *word)
+remove_word(dict_object *d, PyObject *key, Py_hash_t hash, taking how, qc_word given, qc_word *word)
 {
     probe_ctx p;
     retire_local *local;
@@ -265,7 +282,7 @@ remove_word(dict_object *d, PyObject *key, Py_hash_t hash, const qc_word *expect
         dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
-    dict_result result = remove_locked(d, local, &pos, expected, word, &stored);
+    dict_result result = remove_locked(d, local, &pos, how, given, word, &stored);
     if (result == DICT_FOUND)
         refs_release(stored);
     return result;
@@ -274,47 +291,90 @@ remove_word(dict_object *d, PyObject *key, Py_hash_t hash, const qc_word *expect
 QC_WORDS_ONLY dict_result
 dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
 {
-    qc_word word;
-    dict_result result = remove_word(d, key, hash, NULL, &word);
-    if (result != DICT_FOUND)
+    qc_word word = WORD_EMPTY, ready;
+    dict_result result;
+    if (value == NULL) {
+        result = remove_word(d, key, hash, TAKE_ANY, WORD_EMPTY, &word);
+        if (result == DICT_FOUND)
+            refs_release(word);
         return result;
-    if (value == NULL)
-        refs_release(word);
-    else if ((*value = refs_object(word)) == NULL)
-        return DICT_FAILED;
-    return DICT_FOUND;
+    }
+    PyObject *number = NULL;
+    for (;;) {
+        ready = word;
+        result = remove_word(d, key, hash, TAKE_READY, ready, &word);
+        if (result != DICT_ABSENT || word == ready)
+            break;
+        Py_XDECREF(number);
+        number = refs_object(word);
+        if (number == NULL)
+            return DICT_FAILED;
+    }
+    if (result == DICT_FOUND && !refs_word_is_object(word)) {
+        *value = number;
+        return result;
+    }
+    Py_XDECREF(number);
+    if (result == DICT_FOUND)
+        *value = word_to_pointer(word);
+    return result;
 }
 
 dict_result
 dict_remove_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected)
 {
     qc_word word;
-    dict_result result = remove_word(d, key, hash, &expected, &word);
+    dict_result result = remove_word(d, key, hash, TAKE_GIVEN, expected, &word);
     if (result == DICT_FOUND)
         refs_release(word);
     return result;
 }
 
-PyObject *
-dict_remove_last(dict_object *d)
+/* Removes the last pair, if its value is an object or the number `ready`, as above. */
+static dict_result
+remove_last(dict_object *d, qc_word ready, qc_word *word, qc_word *key)
 {
     probe_ctx p;
     retire_local *local;
     keytable_pos pos;
-    qc_word word, key;
     if (!begin_change(&p, d, NULL, &local))
-        return NULL;
+        return DICT_FAILED;
     dict_lock(d);
     if (!keytable_find_last(&d->map, &pos)) {
         dict_unlock(d);
+        *word = WORD_EMPTY;
+        return DICT_ABSENT;
+    }
+    return remove_locked(d, local, &pos, TAKE_READY, ready, word, key);
+}
+
+PyObject *
+dict_remove_last(dict_object *d)
+{
+    qc_word word = WORD_EMPTY, key, ready;
+    PyObject *number = NULL, *pair = PyTuple_New(2);
+    dict_result result = DICT_FAILED;
+    if (pair == NULL)
+        return NULL;
+    PyObject_GC_UnTrack(pair); /* while it has holes */
+    do {
+        ready = word;
+        result = remove_last(d, ready, &word, &key);
+        if (result != DICT_ABSENT || word == WORD_EMPTY)
+            break;
+        Py_XDECREF(number);
+        number = refs_object(word);
+    } while (number != NULL);
+    if (result != DICT_FOUND) {
+        Py_XDECREF(number);
+        Py_DECREF(pair);
         return NULL;
     }
-    if (remove_locked(d, local, &pos, NULL, &word, &key) != DICT_FOUND)
-        return NULL;
-    PyObject *value = refs_object(word);
-    PyObject *pair = value == NULL ? NULL : PyTuple_Pack(2, word_to_pointer(key), value);
-    Py_XDECREF(value);
-    refs_release(key);
+    if (refs_word_is_object(word))
+        Py_XSETREF(number, word_to_pointer(word));
+    PyTuple_SET_ITEM(pair, 0, word_to_pointer(key));
+    PyTuple_SET_ITEM(pair, 1, number);
+    PyObject_GC_Track(pair);
     return pair;
 }
 

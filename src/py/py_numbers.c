@@ -2,6 +2,15 @@
 
 #include <stdlib.h>
 
+static void
+forget(numbers *n)
+{
+    for (size_t i = 0; i < NUMBERS_KEPT; i++) {
+        n->kept[i].value = (int64_t)(i ^ 1); /* of another residue: never found */
+        Py_CLEAR(n->kept[i].object);         /* an exact int: runs no Python code */
+    }
+}
+
 void
 numbers_drop(retire_local *local)
 {
@@ -9,8 +18,7 @@ numbers_drop(retire_local *local)
     local->kept_above = NULL;
     if (n == NULL)
         return;
-    for (size_t i = 0; i < NUMBERS_KEPT; i++)
-        Py_XDECREF(n->kept[i].object);
+    forget(n);
     free(n);
 }
 
@@ -23,12 +31,9 @@ numbers_keep(retire_local *local)
         numbers_drop(local);
         n = NULL;
     }
-    if (n == NULL && QC_NUMBERS_BY_VALUE && (n = malloc(sizeof *n)) != NULL) {
+    if (n == NULL && QC_NUMBERS_BY_VALUE && (n = calloc(1, sizeof *n)) != NULL) {
         n->tenure = tenure;
-        for (size_t i = 0; i < NUMBERS_KEPT; i++) {
-            n->kept[i].value = (int64_t)(i ^ 1); /* of another residue: never found */
-            n->kept[i].object = NULL;
-        }
+        forget(n);
         local->kept_above = n;
     }
     threads_cached.numbers = n;
@@ -44,6 +49,19 @@ numbers_int_miss(numbers *n, int64_t value)
         n->kept[i].object = Py_NewRef(object);
         n->kept[i].value = value;
         Py_XDECREF(old); /* an exact int: runs no Python code */
+    }
+    return object;
+}
+
+PyObject *
+numbers_int_late(qc_state *state, int64_t value)
+{
+    PyObject *object = PyLong_FromLongLong(value);
+    numbers *n = threads_cached.numbers;
+    if (qc_unlikely(object == NULL) && n != NULL && threads_cached.queue_id == state->queue_id) {
+        forget(n);
+        PyErr_Clear();
+        object = PyLong_FromLongLong(value);
     }
     return object;
 }

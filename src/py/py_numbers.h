@@ -56,6 +56,10 @@ numbers_object(qc_state *state, qc_word word)
     return PyFloat_FromDouble(word_to_double(word));
 }
 
+/* For a number that has been stored or taken out already: what this thread keeps is
+ * given up for it before there is a MemoryError. */
+PyObject *numbers_int_late(qc_state *state, int64_t value);
+
 /* ---- what incr() adds ---- */
 
 /* int + int, or float + either; of subclasses too, by the base's addition, so
