@@ -28,11 +28,13 @@ static HEAP_TLS local_cache cached;
 static _Atomic uint64_t fail_in;
 static _Atomic uint32_t fail_forever;
 
-void
+uint64_t
 heap_fail_at(uint64_t n, bool forever)
 {
+    uint64_t left = qc_load_relaxed(&fail_in);
     qc_store_relaxed(&fail_forever, forever);
     qc_store_relaxed(&fail_in, n);
+    return left;
 }
 
 static bool

@@ -119,9 +119,10 @@ typedef struct {
 void heap_stats(heap *h, heap_figures *out);
 
 /* Tests: the n-th allocation from now fails, and with `forever` all after it.
- * n = 0 turns it off.  Debug builds only. */
+ * n = 0 turns it off.  What was left of the last n: 0 if that one failed, and was to
+ * fail once.  Debug builds only. */
 #ifdef QC_DEBUG
-void heap_fail_at(uint64_t n, bool forever);
+uint64_t heap_fail_at(uint64_t n, bool forever);
 #endif
 
 #endif
