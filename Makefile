@@ -13,6 +13,7 @@
 # make soak    all torture tests with all interpreters in rotation for $(MINUTES), with a report;
 #              ARGS=--list says which, ARGS="--only races,fuzz" chooses (tests/soak.py has more)
 # make fuzz    the heap, then the Python API, from random bytes for $(MINUTES), and what was found before
+# make coverage  which lines and branches of src the tests execute (an hour)
 # make example-load  examples/session_server under wrk for a minute, beside dict + Lock
 # make clean   remove what the others made
 
@@ -25,7 +26,8 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format example-load bench bench-full instructions stress soak mutants fuzz clean
+.PHONY: demo test lint format example-load bench bench-full instructions stress soak mutants fuzz \
+	coverage clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -51,6 +53,9 @@ soak:
 fuzz:
 	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)
 	@QC_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) .venv-fuzz/bin/python -m pytest tests/fuzz -s -o timeout=0 $(ARGS)
+
+coverage:
+	@$(PYTHON) tests/covered.py $(ARGS)
 
 mutants:
 	@$(PYTHON) tests/mutants.py $(ARGS)

@@ -12,6 +12,7 @@ QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBU
                                     published stores
 QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"; memory
                                     comes from libc then
+QSBRCONTAINERS_COVERAGE=1           counts lines and branches for gcov, unoptimized
 QSBRCONTAINERS_BREAK=NAME[,NAME]    defines QC_BREAK_NAME: a build that is broken on purpose,
                                     to see the race tests fail; never install one
 """
@@ -48,6 +49,9 @@ def compile_args():
         args += ["-Wall", "-Wextra", "-Werror"]
     if switch("DEBUG", "0|1") == "1":
         args += ["-O1", "-g", "-UNDEBUG"]
+    elif switch("COVERAGE", "0|1") == "1":
+        # Threads count too; and processes that end here and there all add to one file.
+        args += ["-O0", "-g", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
     else:
         args += ["-O3"]
         if not sanitizers():  # which check the same, and more
@@ -59,6 +63,8 @@ def compile_args():
 
 def link_args():
     args = [f"-fsanitize={sanitizers()}"] if sanitizers() else []
+    if switch("COVERAGE") == "1":
+        args += ["--coverage"]
     if sys.platform == "darwin":
         args += ["-Wl,-exported_symbol,_PyInit__native"]
     else:
@@ -114,11 +120,12 @@ if sys.platform == "darwin":
     os.environ.setdefault("ARCHFLAGS", f"-arch {os.uname().machine}")
 
 HEADERS = ["src", "qsbrcontainers/include"]
+sources = [path for path in Path("src").rglob("*.c") if not path.name.startswith("_test")]
+if switch("COVERAGE") == "1":
+    sources.append(Path("build_support/coverage_dump.c"))
 native = Extension(
     "qsbrcontainers._native",
-    sources=sorted(
-        str(path) for path in Path("src").rglob("*.c") if not path.name.startswith("_test")
-    ),
+    sources=sorted(map(str, sources)),
     depends=["setup.py", *sorted(str(p) for d in HEADERS for p in Path(d).rglob("*.h"))],
     include_dirs=HEADERS,
     define_macros=macros(),

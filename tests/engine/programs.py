@@ -44,6 +44,10 @@ FLAVOURS = {
     # Without QC_DEBUG: what the assertions read would not be there.
     "tsan": ["-O1", "-g", "-fsanitize=thread", *LIBC],
 }
+if os.environ.get("QSBRCONTAINERS_COVERAGE") == "1":  # tests/covered.py
+    COUNTING = ["-O0", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
+    COUNTING += ["-D_GNU_SOURCE=", "-include", str(HERE / "counted_exit.h")]
+    FLAVOURS = {name: FLAVOURS[name] + COUNTING for name in ("release", "debug")}
 # For test_valgrind.py: optimized, and every block is libc's.
 ON_VALGRIND = {"valgrind": ["-O2", "-g", *LIBC]}
 INJECTED = {"debug", "asan"}
