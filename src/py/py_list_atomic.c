@@ -256,28 +256,78 @@ PyDoc_STRVAR(append_index_doc,
              "no two threads get the same index while nobody removes elements. (Rust's\n"
              "boxcar::Vec.push.)");
 
+/* Indices that a value may get, with an object for each: what can fail comes before the
+ * change (T2). */
+#define INDICES_AHEAD 8
+
+typedef struct {
+    size_t first;
+    PyObject *objects[INDICES_AHEAD];
+    unsigned n;
+} indices;
+
+/* `n` from the list's length on.  False with an exception. */
+static bool
+indices_make(indices *i, list_object *l, unsigned n)
+{
+    Py_ssize_t first = list_length((PyObject *)l);
+    i->first = (size_t)first;
+    for (i->n = 0; first >= 0 && i->n < n; i->n++)
+        if ((i->objects[i->n] = PyLong_FromSsize_t(first + (Py_ssize_t)i->n)) == NULL)
+            break;
+    return first >= 0 && i->n == n;
+}
+
+/* All but the one at `kept`, if there is one. */
+static void
+indices_drop(indices *i, size_t kept)
+{
+    while (i->n > 0)
+        if (--i->n != kept)
+            Py_DECREF(i->objects[i->n]);
+}
+
+/* Appends if the index is one of those: 1, or 0 and one has to look again, or -1 with an
+ * exception. */
+static int
+append_at(list_object *l, qc_word word, const indices *indices, size_t *at)
+{
+    list_writing w;
+    ptrarray *none = NULL, *a = list_write_begin(&w, l);
+    if (a == NULL)
+        return -1;
+    *at = ptrarray_size(a) - indices->first;
+#ifdef QC_BREAK_LIST_INDEX_EARLY
+    *at = 0;
+#endif
+    bool known = *at < indices->n, done = known && list_add_locked(&w, a, &none, word);
+    list_write_end(&w);
+    if (known && !done)
+        PyErr_NoMemory();
+    return done ? 1 : known ? -1 : 0;
+}
+
 static PyObject *
 append_index(PyObject *self, PyObject *value)
 {
-    if (!state_may_store(list_of(self)->state, value))
+    list_object *l = list_of(self);
+    if (!state_may_store(l->state, value))
         return NULL;
-    /* The result is made first, as far as one can know it: without memory nothing is
-     * appended then. */
-    Py_ssize_t expected = list_length(self);
-    PyObject *result = expected < 0 ? NULL : PyLong_FromSsize_t(expected);
-    if (result == NULL)
-        return NULL;
+    indices may_be;
+    PyObject *index = NULL;
+    int done = 0;
+    /* Where others append as well, it is one of the next. */
     qc_word word = refs_new_word(value);
-    Py_ssize_t index = list_add(list_of(self), NULL, word);
-    if (index < 0)
+    for (unsigned n = 1; done == 0; n = INDICES_AHEAD) {
+        size_t at = INDICES_AHEAD;
+        done = indices_make(&may_be, l, n) ? append_at(l, word, &may_be, &at) : -1;
+        if (done > 0)
+            index = may_be.objects[at];
+        indices_drop(&may_be, done > 0 ? at : INDICES_AHEAD);
+    }
+    if (done < 0)
         refs_release(word);
-#ifdef QC_BREAK_LIST_INDEX_EARLY
-    index = index < 0 ? index : expected;
-#endif
-    if (index == expected)
-        return result;
-    Py_DECREF(result);
-    return index < 0 ? NULL : PyLong_FromSsize_t(index);
+    return index;
 }
 
 /* ---- all elements ---- */
@@ -323,6 +373,10 @@ put_back(list_writing *w, ptrarray *taken)
         if (!ptrarray_retire(taken))
             list_write_gone(w, list_free_array, (uintptr_t)taken, ptrarray_bytes(taken));
     }
+    /* Without memory: where there is room, though a reader that still has this array may
+     * count them before the others do. */
+    if (both == NULL && ptrarray_append_all(taken, now))
+        both = taken;
     if (both != NULL)
         list_write_array(w, both, list_free_array);
     list_unlock(l);
@@ -389,11 +443,11 @@ drain(PyObject *self, PyObject *Py_UNUSED(ignored))
 #ifdef QC_BREAK_LIST_DRAIN_AT_ONCE
     w.shared = false;
 #endif
+    if (!filled)
+        Py_CLEAR(result); /* drops numbers alone, the rest is in `taken`: memory for put_back */
     if (taken != &ptrarray_none && (filled || !put_back(&w, taken)))
         list_write_gone(&w, list_drop_array, (uintptr_t)taken, ptrarray_bytes(taken));
     list_write_finish(&w);
-    if (!filled)
-        Py_CLEAR(result);
     return result;
 }
 

@@ -173,10 +173,10 @@ peek(list_object *l, qsbr_record *rec, Py_ssize_t index)
 
 typedef enum { POP_DONE, POP_OUT, POP_EMPTY, POP_NO_MEMORY, POP_OTHER } pop_result;
 
-/* Takes out the element at `index` with a reference for the caller: *word.  Unless `any`
- * is true a number is taken only if it is `ready`, which the caller has an object for. */
+/* Takes out the element at `index` with a reference for the caller: *word.  A number is
+ * taken only if it is one of the `n` that are `ready`, which the caller has objects for. */
 static pop_result
-pop_word(list_object *l, Py_ssize_t index, bool any, qc_word ready, qc_word *word)
+pop_word(list_object *l, Py_ssize_t index, const qc_word *ready, unsigned n, qc_word *word)
 {
     list_writing w;
     ptrarray *a = list_write_begin(&w, l);
@@ -187,7 +187,10 @@ pop_word(list_object *l, Py_ssize_t index, bool any, qc_word ready, qc_word *wor
     if (result == POP_DONE) {
         *word = ptrarray_word(a, i);
         bool object = refs_word_is_object(*word);
-        if (!object && *word != ready && !any)
+        unsigned k = 0;
+        while (!object && k < n && ready[k] != *word)
+            k++;
+        if (!object && k == n)
             result = POP_OTHER;
         else if (!list_write_may_take(&w) || !list_splice(&w, a, i, 1, NULL, 0))
             result = POP_NO_MEMORY;
@@ -201,13 +204,51 @@ pop_word(list_object *l, Py_ssize_t index, bool any, qc_word ready, qc_word *wor
 #endif
     }
     list_write_end(&w);
-    if (result == POP_NO_MEMORY)
-        PyErr_NoMemory();
     return result;
 }
 
-/* Where others pop as well, a number's object is made afterwards in the end. */
-#define POP_TRIES 3
+/* The exception for it. */
+static PyObject *
+pop_failed(pop_result result)
+{
+    if (result != POP_NO_MEMORY)
+        PyErr_SetString(PyExc_IndexError,
+                        result == POP_EMPTY ? "pop from empty list" : "pop index out of range");
+    else if (!PyErr_Occurred())
+        PyErr_NoMemory();
+    return NULL;
+}
+
+/* Where others pop as well, objects are made for the next numbers that may be there. */
+#define POP_AHEAD 8
+
+static QC_NOINLINE PyObject *
+pop_beside_others(list_object *l, qsbr_record *rec, Py_ssize_t index)
+{
+    PyObject *objects[POP_AHEAD] = {NULL}, *popped = NULL;
+    qc_word ready[POP_AHEAD], word = WORD_EMPTY;
+    pop_result result;
+    do {
+        unsigned n = 0;
+        for (Py_ssize_t at = index; n < POP_AHEAD; n++, at += index < 0 ? -1 : 1) {
+            ready[n] = peek(l, rec, at);
+            if (refs_word_is_object(ready[n]))
+                continue; /* or nothing is there */
+            objects[n] = numbers_object(l->state, ready[n]);
+            if (objects[n] == NULL)
+                break;
+        }
+        result = n == POP_AHEAD ? pop_word(l, index, ready, n, &word) : POP_NO_MEMORY;
+        for (unsigned i = 0; i < n; i++) {
+            if (result == POP_DONE && popped == NULL && ready[i] == word)
+                popped = Py_XNewRef(objects[i]);
+            Py_CLEAR(objects[i]); /* an exact number: runs no Python code */
+        }
+    } while (result == POP_OTHER);
+    if (result != POP_DONE)
+        return pop_failed(result);
+    return popped != NULL ? popped : (PyObject *)word_to_pointer(word);
+}
 
 const char list_pop_doc[] =
     "pop($self, index=-1, /)\n--\n\n"
@@ -227,28 +268,17 @@ list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     /* What can fail comes before the change (T2), so a number's object does. */
     PyObject *object = NULL;
-    qc_word ready = WORD_EMPTY, word = QC_NUMBERS_BY_VALUE ? peek(l, rec, index) : WORD_EMPTY;
-    pop_result result;
-    unsigned tries = 0;
-    do {
-        if (word != WORD_EMPTY && !refs_word_is_object(word) && word != ready) {
-            Py_XDECREF(object);
-            object = numbers_object(l->state, word);
-            if (object == NULL)
-                return NULL;
-            ready = word;
-        }
-        result = pop_word(l, index, ++tries == POP_TRIES, ready, &word);
-    } while (result == POP_OTHER);
-    if (result == POP_DONE && word == ready)
+    qc_word ready = QC_NUMBERS_BY_VALUE ? peek(l, rec, index) : WORD_EMPTY, word = WORD_EMPTY;
+    bool number = ready != WORD_EMPTY && !refs_word_is_object(ready);
+    if (number && (object = numbers_object(l->state, ready)) == NULL)
+        return NULL;
+    pop_result result = pop_word(l, index, &ready, number, &word);
+    if (result == POP_DONE && number && word == ready)
         return object;
     Py_XDECREF(object);
     if (result == POP_DONE)
-        return numbers_object(l->state, word);
-    if (result != POP_NO_MEMORY)
-        PyErr_SetString(PyExc_IndexError,
-                        result == POP_EMPTY ? "pop from empty list" : "pop index out of range");
-    return NULL;
+        return (PyObject *)word_to_pointer(word);
+    return result == POP_OTHER ? pop_beside_others(l, rec, index) : pop_failed(result);
 }
 
 int

@@ -277,38 +277,43 @@ add_to(ptrarray *a, ptrarray *more, qc_word word)
     return more == NULL ? ptrarray_append(a, word) : ptrarray_append_all(a, more);
 }
 
-Py_ssize_t
+bool
+list_add_locked(list_writing *w, ptrarray *a, ptrarray **more, qc_word word)
+{
+    if (add_to(a, *more, word))
+        return true;
+    if (a == &ptrarray_none && *more != NULL) {
+        list_write_array(w, *more, list_free_array);
+        *more = NULL;
+        return true;
+    }
+    size_t n = *more == NULL ? 1 : ptrarray_size(*more);
+    ptrarray *fresh = ptrarray_bigger(w->list->state->heap, a, n);
+    bool done = fresh != NULL && (a == &ptrarray_none || list_write_may_take(w));
+    if (done) {
+        add_to(fresh, *more, word);
+        list_write_array(w, fresh, list_free_array);
+    }
+    else if (fresh != NULL) {
+        ptrarray_free(fresh);
+    }
+    return done;
+}
+
+bool
 list_add(list_object *l, ptrarray *more, qc_word word)
 {
     list_writing w;
     ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
-        return -1;
-    Py_ssize_t index = (Py_ssize_t)ptrarray_size(a);
-    bool done = add_to(a, more, word);
-    if (!done && a == &ptrarray_none && more != NULL) {
-        list_write_array(&w, more, list_free_array);
-        more = NULL;
-        done = true;
-    }
-    if (!done) {
-        size_t n = more == NULL ? 1 : ptrarray_size(more);
-        ptrarray *fresh = ptrarray_bigger(l->state->heap, a, n);
-        done = fresh != NULL && (a == &ptrarray_none || list_write_may_take(&w));
-        if (done) {
-            add_to(fresh, more, word);
-            list_write_array(&w, fresh, list_free_array);
-        }
-        else if (fresh != NULL) {
-            ptrarray_free(fresh);
-        }
-    }
+        return false;
+    bool done = list_add_locked(&w, a, &more, word);
     list_write_end(&w);
     if (!done)
         PyErr_NoMemory();
     else if (more != NULL)
         ptrarray_free(more);
-    return done ? index : -1;
+    return done;
 }
 
 const char list_append_doc[] =
@@ -326,7 +331,7 @@ list_append(PyObject *self, PyObject *value)
     list_lock(l);
     bool done = ptrarray_append(ptrarray_locked(&l->array), word);
     list_unlock(l);
-    if (qc_unlikely(!done) && list_add(l, NULL, word) < 0) {
+    if (qc_unlikely(!done) && !list_add(l, NULL, word)) {
         refs_release(word);
         return NULL;
     }
@@ -346,7 +351,7 @@ list_extend(PyObject *self, PyObject *iterable)
     ptrarray *more = list_words_from(list_of(self), iterable, NULL);
     if (more == NULL)
         return NULL;
-    if (list_add(list_of(self), more, 0) < 0) {
+    if (!list_add(list_of(self), more, 0)) {
         ptrarray_drop(more, 0, refs_release);
         return NULL;
     }

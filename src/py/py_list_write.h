@@ -64,8 +64,12 @@ bool list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_w
 bool list_cut_one(list_writing *w, ptrarray *a, size_t at);
 
 /* Appends words, at once, of the array `more`, which it takes over with them, or the one
- * word if that is NULL: the index of the first, or -1 with MemoryError, the list as it was
- * and the words still the caller's. */
-Py_ssize_t list_add(list_object *l, ptrarray *more, qc_word word);
+ * word if that is NULL: true; false with MemoryError, the list as it was and the words
+ * still the caller's. */
+bool list_add(list_object *l, ptrarray *more, qc_word word);
+
+/* The same with the lock, without the exception, and once in a list_writing.  *more is NULL
+ * if its memory is the list's now, else the caller's to free afterwards. */
+bool list_add_locked(list_writing *w, ptrarray *a, ptrarray **more, qc_word word);
 
 #endif
