@@ -79,10 +79,14 @@ _type.fromkeys = classmethod(fromkeys)
 
 # ---- the views ----
 
-_SET_METHODS = (
-    "__and__ __rand__ __or__ __ror__ __sub__ __rsub__ __xor__ __rxor__ "
-    "__le__ __lt__ __ge__ __gt__ __eq__ isdisjoint"
-).split()
+# What Set says is what dict's views do, except where something cannot be hashed: those below go
+# the way that dict's go.
+_SET_METHODS = "__or__ __ror__ __le__ __lt__ __ge__ __gt__ __eq__".split()
+_VIEWS: tuple[Any, ...] = (
+    *(_native.DictKeys, _native.DictItems),
+    *(type(dict[Any, Any]().keys()), type(dict[Any, Any]().items())),
+)
+_SETS: tuple[Any, ...] = (set, frozenset, *_VIEWS)
 
 
 def _from_iterable(cls: type, iterable: Iterable[Any]) -> set[Any]:
@@ -90,11 +94,57 @@ def _from_iterable(cls: type, iterable: Iterable[Any]) -> set[Any]:
     return set(iterable)
 
 
+def _and(self: Any, other: Any, /) -> Any:
+    if not isinstance(other, Iterable):
+        return NotImplemented
+    if type(other) is set and len(self) <= len(other):
+        return other.intersection(self)
+    if isinstance(other, _VIEWS) and len(other) > len(self):
+        self, other = other, self
+    return {value for value in other if value in self}
+
+
+def _sub(self: Any, other: Any, /) -> Any:
+    return set(self).difference(other) if isinstance(other, Iterable) else NotImplemented
+
+
+def _rsub(self: Any, other: Any, /) -> Any:
+    return set(other).difference(self) if isinstance(other, Iterable) else NotImplemented
+
+
+def _xor(self: Any, other: Any, /) -> Any:
+    if not isinstance(other, Iterable):
+        return NotImplemented
+    if isinstance(self, ItemsView) and isinstance(other, _VIEWS) and isinstance(other, ItemsView):
+        new = {value for value in self if value not in other}
+        new.update([value for value in other if value not in self])
+        return new
+    return set(self).symmetric_difference(other)
+
+
+def _isdisjoint(self: Any, other: Any) -> bool:
+    """Whether no element of the other one is in the view."""
+    if isinstance(other, _SETS) and len(other) > len(self):
+        self, other = other, self
+    return not any(value in self for value in other)
+
+
 _view: Any
 for _view in (_native.DictKeys, _native.DictItems):
     _view._from_iterable = classmethod(_from_iterable)
     for _name in _SET_METHODS:
         setattr(_view, _name, getattr(Set, _name))
+    for _name, _function in {
+        "__and__": _and,
+        "__rand__": _and,
+        "__sub__": _sub,
+        "__rsub__": _rsub,
+        "__xor__": _xor,
+        "__rxor__": _xor,
+        "isdisjoint": _isdisjoint,
+    }.items():
+        _function.__name__ = _name
+        setattr(_view, _name, _function)
 
 
 def _reversed_view(self: Iterable[Any]) -> Any:

@@ -213,6 +213,16 @@ dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t n)
     return r == DICT_FAILED ? NULL : Py_NewRef(value);
 }
 
+/* In an empty dict as well: dict's pop() does not ask for the hash there. */
+QC_NOINLINE static dict_result
+unhashable_is_absent(dict_object *d)
+{
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) || dict_length((PyObject *)d) != 0)
+        return DICT_FAILED;
+    PyErr_Clear();
+    return DICT_ABSENT;
+}
+
 static PyObject *
 dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -220,9 +230,8 @@ dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (!methods_count_args("pop", n, 1, 2))
         return NULL;
     Py_hash_t hash = dict_hash(args[0]);
-    if (hash == -1)
-        return NULL;
-    dict_result r = dict_remove(dict_of(self), args[0], hash, &value);
+    dict_result r = hash != -1 ? dict_remove(dict_of(self), args[0], hash, &value)
+                               : unhashable_is_absent(dict_of(self));
     if (r == DICT_FOUND)
         return value;
     if (r == DICT_ABSENT && n == 2)
@@ -290,7 +299,7 @@ PyDoc_STRVAR(setdefault_doc,
              "threads one inserts, all get the same value. Lock-free if the key is there,\n"
              "otherwise under the dict's lock.");
 PyDoc_STRVAR(pop_doc,
-             "pop($self, key, default=<unrepresentable>, /)\n--\n\n"
+             "pop($self, key, default=..., /)\n--\n\n"
              "Remove key and return its value, or default, or raise KeyError. Atomic: one\n"
              "thread gets a value. Under the dict's lock.");
 PyDoc_STRVAR(popitem_doc,

@@ -248,7 +248,7 @@ compare_and_delete(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
 }
 
 PyDoc_STRVAR(compute_doc,
-             "compute($self, key, func, default=MISSING)\n--\n\n"
+             "compute($self, key, func, default=...)\n--\n\n"
              "Assign func(old), where old is the value at key, or default if it is absent, and\n"
              "return what was assigned. If func returns DELETE the key is removed, and MISSING\n"
              "returned. func is called with no lock held, and again for each time that the\n"

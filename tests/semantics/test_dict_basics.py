@@ -197,6 +197,18 @@ def test_unhashable_keys(make_dict, key):
     assert list(d.items()) == [("a", 1)]
 
 
+def test_pop_of_what_cannot_be_hashed(make_dict):
+    """An empty dict has not even to look: KeyError, or the default."""
+    for key in ([], ([],)):
+        with pytest.raises(KeyError):
+            make_dict().pop(key)
+        assert make_dict().pop(key, 5) == 5
+        with pytest.raises(TypeError):
+            make_dict(a=1).pop(key)
+        with pytest.raises(TypeError):
+            make_dict(a=1).pop(key, 5)
+
+
 def test_get_setdefault_pop(make_dict):
     d = make_dict(a=1)
     assert d.get("a") == 1 and d.get("a", 5) == 1

@@ -471,6 +471,44 @@ def test_set_algebra_of_views(make_our_dict, name, kind, other):
     assert made == expected and type(made) is type(expected)
 
 
+CONTENTS = [{}, {"a": []}, {"a": 1}, {"a": [], "b": 2, "c": 3}]
+UNHASHABLE = [
+    lambda d: [[]],
+    lambda d: [([], 1)],
+    lambda d: [("a", [])],
+    lambda d: iter([("a", 1), "a", []]),
+    lambda d: {"a"},
+    lambda d: set("abcde"),
+    lambda d: frozenset("abcde"),
+    lambda d: {"a": []}.items(),
+    lambda d: {"a": [], "b": 2, "z": 0, "y": []}.items(),
+    lambda d: {"a": [], "b": 2, "z": 0, "y": 1}.keys(),
+    lambda d: d.items(),
+    lambda d: d.copy().items(),
+    lambda d: d.values(),
+    lambda d: 5,
+    lambda d: "ab",
+]
+
+
+@pytest.mark.parametrize("name", ["and_", "or_", "sub", "xor", "le", "lt", "eq", "isdisjoint"])
+@pytest.mark.parametrize("kind", ["keys", "items"])
+@pytest.mark.parametrize("content", CONTENTS)
+def test_set_algebra_of_what_cannot_be_hashed(make_our_dict, name, kind, content):
+    """As dict's. (Not with one of dict's views on the left: then dict decides.)"""
+    function = getattr(operator, name, lambda view, other: view.isdisjoint(other))
+    dicts_own = type({}.keys()), type({}.items())
+    for other in UNHASHABLE:
+        for reflected in (False, True):
+            if reflected and (name == "isdisjoint" or isinstance(other(content), dicts_own)):
+                continue
+            made = []
+            for d in (dict(content), make_our_dict(content)):
+                operands = getattr(d, kind)(), other(d)
+                made.append(algebra(function, *(reversed(operands) if reflected else operands)))
+            assert made[0] == made[1], (other(content), reflected)
+
+
 def test_more_of_views(make_dict):
     d = make_dict(a=1, b=2)
     assert d.keys().isdisjoint("xy") and not d.keys().isdisjoint(["a"])

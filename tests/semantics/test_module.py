@@ -1,6 +1,7 @@
 """stats(), collect(), share(), and the barrier's choice."""
 
 import gc
+import inspect
 import re
 import weakref
 from pathlib import Path
@@ -28,6 +29,24 @@ def test_the_readme_has_a_promise_for_every_method(cls):
     methods = {name for name in dir(cls) if not name.startswith("_")}
     assert methods <= promised, methods - promised
     assert all(getattr(cls, name).__doc__ for name in methods)
+
+
+@pytest.mark.parametrize("cls", [ConcurrentDict, ConcurrentList])
+def test_every_method_has_a_signature(cls):
+    """That help() and editors can show; with the parameters that the stubs have."""
+    builtin = dict if cls is ConcurrentDict else list
+    for name in dir(cls):
+        method = getattr(cls, name)
+        if callable(method) and (not name.startswith("_") or name not in dir(builtin)):
+            parameters = inspect.signature(method).parameters
+            assert "self" in parameters or name == "fromkeys", name
+    assert list(inspect.signature(ConcurrentDict().pop).parameters) == ["key", "default"]
+    assert list(inspect.signature(ConcurrentDict().compute).parameters) == [
+        *("key", "func", "default")
+    ]
+    for name in qsbrcontainers.__all__:
+        if callable(thing := getattr(qsbrcontainers, name)):
+            inspect.signature(thing)
 
 
 def test_stats():
