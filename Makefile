@@ -24,7 +24,7 @@ ONLY ?=
 BENCH ?=
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
-C_FILES = $(shell find src tests qsbrcontainers -name '*.[ch]')
+C_FILES = $(shell find src tests benchmarks qsbrcontainers -name '*.[ch]')
 
 .PHONY: demo test lint format example-load bench bench-full instructions stress soak mutants fuzz \
 	coverage clean

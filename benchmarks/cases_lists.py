@@ -11,6 +11,7 @@ READ, ASSIGN = Op("{c}[{k}]"), Op("{c}[{k}] = {v}")
 INCR = Op("{c}[{k}] += 1", {"ours": "{c}.incr({k})"})
 APPEND, POP = Op("{c}.append({v})"), Op("{c}.pop()")
 ITERATE = Op("for _ in {c}:\n    pass")
+WITH_NULL = (*who.LISTS, who.NULL_LIST)
 SHARED = tuple(name for name in who.LISTS if name != who.PRIVATE_LIST)
 
 
@@ -29,11 +30,18 @@ def case(name: str, title: str, ops: Op, **more) -> LoopCase:
 
 
 CASES = [
-    case("list-read", "l[i], ints", READ),
+    case("list-read", "l[i], ints", READ, contenders=WITH_NULL),
     case("list-read-object", "l[i], objects", READ, values="object"),
-    case("list-assign", "l[i] = v in own blocks", ASSIGN, draw=own_block),
+    case("list-assign", "l[i] = v in own blocks", ASSIGN, draw=own_block, contenders=WITH_NULL),
     case("list-incr", "l[i] += 1, counted (list alone loses counts)", INCR),
-    case("list-iterate", "for x in l", ITERATE, step=1, counts_for=lambda size: size),
+    case(
+        "list-iterate",
+        "for x in l",
+        ITERATE,
+        step=1,
+        counts_for=lambda size: size,
+        contenders=WITH_NULL,
+    ),
     case(
         "list-iterate-changing",
         "for x in l, while a thread appends and pops",
@@ -43,7 +51,14 @@ CASES = [
         beside=Op("{c}.append({v})\n{c}.pop()"),
         contenders=SHARED,
     ),
-    case("list-append-pop", "append and pop", APPEND, then=POP, counts_for=lambda size: 2),
+    case(
+        "list-append-pop",
+        "append and pop",
+        APPEND,
+        then=POP,
+        counts_for=lambda size: 2,
+        contenders=WITH_NULL,
+    ),
     case(
         "list-append",
         "append, from an empty list",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contenders as who
-from cases_reads import ASSIGN
+from cases_reads import ASSIGN, WITH_NULL
 from loops import (
     LoopCase,
     Op,
@@ -62,7 +62,13 @@ def iteration(name: str, title: str, op: Op, **more) -> LoopCase:
 
 
 CASES = [
-    LoopCase(name="assign-block", title="d[k] = v in own blocks", ops=ASSIGN, draw=own_block),
+    LoopCase(
+        name="assign-block",
+        title="d[k] = v in own blocks",
+        ops=ASSIGN,
+        draw=own_block,
+        contenders=WITH_NULL,
+    ),
     LoopCase(
         name="assign-interleaved", title="d[k] = v, interleaved", ops=ASSIGN, draw=interleaved
     ),
@@ -81,6 +87,7 @@ CASES = [
         then=DELETE,
         draw=new_keys,
         counts_for=lambda size: 2,
+        contenders=WITH_NULL,
     ),
     LoopCase(
         name="incr",

@@ -15,6 +15,8 @@ OURS, DICT, LOCKED, PRIVATE = "ConcurrentDict", "dict", "dict + Lock", "dict, pr
 CEREGGII, HANDLES = "cereggii.AtomicDict", "cereggii, handles"
 FT_UTILS, WRAPPED = "ft_utils.ConcurrentDict", "ft_utils, LocalWrapper"
 CEREGGII_CELLS, FT_UTILS_CELLS = "cereggii of AtomicInt64", "ft_utils of AtomicInt64"
+# What an extension type that does nothing takes (limit/limit.c): nobody's promises hold there.
+NULL, NULL_LIST = "null dict", "null list"
 OUR_LIST, LIST, LOCKED_LIST, PRIVATE_LIST = (
     "ConcurrentList",
     "list",
@@ -72,6 +74,8 @@ ALL = [
         "ft_utils cells",
         number="ft_utils.concurrency:AtomicInt64",
     ),
+    Contender(NULL, "dict", "qc_limit:Nothing", "builtin"),
+    Contender(NULL_LIST, "list", "qc_limit:Nothing", "builtin"),
     Contender(OUR_LIST, "list", "qsbrcontainers:ConcurrentList", "ours"),
     Contender(LIST, "list", _LIST, "builtin"),
     Contender(

@@ -48,7 +48,8 @@ def installed(interpreter: interpreters.Interpreter) -> Path:
     """The interpreter of its environment, with what can be had of the peers."""
     venv = ROOT / f".venv-bench-{interpreter.name}"
     python = venvs.ensure(venv, "demo", interpreter.path)
-    for requirement in extra("peers") + extra("plots"):
+    null = str(ROOT / "benchmarks" / "limit")  # what does nothing, to compare with
+    for requirement in [*extra("peers"), *extra("plots"), null]:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*pip, requirement], capture_output=True, text=True)
         if done.returncode:

@@ -92,7 +92,9 @@ def _reads() -> list[Goal]:
         against("read str -> object", "read-str-object", who.DICT, 2.5),
         scaling(interned, "read-interned-int", 1.9),
         against(interned, "read-interned-int", who.DICT, 12),
+        against(interned, "read-interned-int-arg", who.DICT, 12),
         against("read, shared key objects", "read-shared-int", who.DICT, 5),
+        against("read, shared key objects", "read-shared-int-arg", who.DICT, 5),
         Goal(
             "get_many(100), per key",
             "get-many : read-str-int, 1 thread",

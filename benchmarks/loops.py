@@ -19,6 +19,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from noise import Watch
 
 from qsbrcontainers import share, stats
 from qsbrcontainers._demo_measure import gil_enabled, together
+
+TURNS = 50  # about so many a measurement; between them each thread looks at the clock
 
 
 def make_slowly() -> int:
@@ -222,7 +225,9 @@ REACHED = {
 def source(case: LoopCase, contender: Contender, literals: Sequence[object] = ()) -> str:
     """The code of the loop, for the interpreter and for whoever wants to see it."""
     names = [f"k{i}" for i in range(case.step)]
-    container = REACHED[case.reached]
+    # A thread's own handle, wrapper or dict is in nobody's reach but its own.
+    own = contender.private or contender.seen_by_thread != "c"
+    container = REACHED["argument" if own else case.reached]
     spelled = [op.spelled_for(contender) for op in case.operations()]
     whole_step = "{s}" in spelled[0]
     keyless = not any("{k}" in code or whole_step for code in spelled)
@@ -298,8 +303,14 @@ class Measurement:
             keys = keys + keys
         return [tuple(keys[i : i + step]) for i in range(0, len(keys) - step + 1, step)]
 
-    def run(self, passes: int, watch: Watch | None = None) -> tuple[float, int]:
-        """Seconds that the threads took, and the operations of all of them."""
+    def run(
+        self, passes: int, watch: Watch | None = None, at_least: float = 0
+    ) -> tuple[float, int]:
+        """Seconds that the threads took, and the operations of all of them.
+
+        Each thread begins so many passes again until *at_least* seconds are over: so all of them
+        are busy to the end, however differently fast they are.
+        """
         case, container, stored = self.case, self.container, self.stored
         if case.once:
             container, stored = self.filled()
@@ -307,17 +318,27 @@ class Measurement:
         code = source(case, self.contender, list(islice(cycle(stored), case.step)))
         exec(code, scope)
         threads, done = list(range(self.threads)), []
+        turn = scope["run"]
 
         def prepare():
             place = Place(case, self.size, threads.pop(), self.threads, stored)
             steps = self.steps(place)
             own = self.filled()[0] if self.contender.private else container
             c = eval(self.contender.seen_by_thread, scope, {"c": own})
-            done.append(len(steps) if " in steps:" in code else 1)
             return c, steps, passes, VALUES[case.values](self.size + place.thread)
 
+        def work(given):
+            steps, turns = given[1], 0
+            over = time.perf_counter() + at_least
+            while True:
+                turn(*given)
+                turns += 1
+                if time.perf_counter() >= over:
+                    break
+            done.append(turns * (len(steps) if " in steps:" in code else 1))
+
         with self.writer(container, stored), watch or nullcontext():
-            seconds = together(self.threads, prepare, lambda given: scope["run"](*given))
+            seconds = together(self.threads, prepare, work)
         return seconds, sum(done) * passes * case.step * case.counts_for(self.size)
 
     @contextmanager
@@ -370,8 +391,8 @@ class Measurement:
             passes = 1
             while (seconds := self.run(passes)[0]) < self.seconds / 4:
                 passes *= 2
-            passes = max(1, round(passes * self.seconds / seconds))
-            seconds, operations = self.run(passes, watch)
+            passes = max(1, round(passes * self.seconds / TURNS / seconds))
+            seconds, operations = self.run(passes, watch, self.seconds)
         return {
             "figure": operations / seconds,
             "seconds": seconds,
