@@ -29,7 +29,9 @@ except ModuleNotFoundError as _error:
     ) from _error
 
 # Attach what C leaves to Python.
-from qsbrcontainers import _dict, _list  # noqa: F401  isort: skip
+from qsbrcontainers import _dict, _list, _native  # noqa: F401  isort: skip
+
+_native._seal()
 
 __all__ = [
     "DELETE",

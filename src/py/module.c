@@ -169,11 +169,28 @@ error:
     return NULL;
 }
 
+/* The types have all they get (_dict.py, _list.py): from now on their attributes cannot be
+ * set, as dict's cannot.  Also for speed: only of a type that cannot change does the
+ * interpreter keep an instance that it found as a class attribute, and does without
+ * looking for it, which would count a reference to it each time, by all threads. */
+static PyObject *
+seal(PyObject *module, PyObject *unused)
+{
+    qc_state *state = PyModule_GetState(module);
+    (void)unused;
+    state->dict_type->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
+    state->list_type->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
+    for (int i = 0; i < 3; i++)
+        state->dict_view_types[i]->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"collect", collect, METH_NOARGS, collect_doc},
     {"share", share, METH_O, share_doc},
     {"stats", stats, METH_NOARGS, stats_doc},
     {"_drain", drain, METH_NOARGS, NULL},
+    {"_seal", seal, METH_NOARGS, NULL},
     {"_section", section, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

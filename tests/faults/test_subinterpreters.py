@@ -253,7 +253,7 @@ def test_Q11_ended_interpreters_leave_no_memory_of_ours(kind):
 
 
 # The types hold the module and the module holds them: only the collector frees both, and with them
-# the interpreter's queue and heap. What hangs on a type says so.
+# the interpreter's queue and heap. What hangs on a function of the type's says so.
 LAST = """
 GOES = '''
 import os
@@ -261,7 +261,7 @@ from qsbrcontainers import ConcurrentDict, ConcurrentList
 class Says:
     def __del__(self, write=os.write):
         write(1, b"gone ")
-ConcurrentDict.says = Says()
+ConcurrentDict.__or__.says = Says()
 d, values = ConcurrentDict(a=1), ConcurrentList([1])
 d["values"], d["self"] = values, d
 '''

@@ -13,7 +13,7 @@ from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, Values
 import pytest
 from support import Boom, Census, DictSubclass, SameHash, Text, run_threads, settle
 
-from qsbrcontainers import ConcurrentDict
+from qsbrcontainers import ConcurrentDict, ConcurrentList
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 PAIRS = {"a": 1, "b": 2.5, "c": None, (1, 2): [3]}
@@ -425,10 +425,20 @@ def test_missing_where_a_metaclass_lies(order):
         Sub()["a"]
 
 
-def test_missing_is_nothing_to_the_type_itself(monkeypatch):
-    monkeypatch.setattr(ConcurrentDict, "__missing__", lambda self, key: key, raising=False)
-    with pytest.raises(KeyError):
-        ConcurrentDict()["a"]
+@pytest.mark.parametrize("ours", [ConcurrentDict, ConcurrentList])
+def test_attributes_of_the_types_cannot_be_set(ours):
+    for name in ("__missing__", "copy", "__len__"):
+        with pytest.raises(TypeError, match="immutable type"):
+            setattr(ours, name, None)
+    with pytest.raises(TypeError, match="immutable type"):
+        del ours.copy
+    assert not hasattr(ours, "__missing__")
+
+    class Sub(ours):
+        pass
+
+    Sub.says = 1
+    assert Sub().says == 1
 
 
 # ---- views ----
