@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import contenders as who
+from cases_reads import WAYS
 from loops import LoopCase, Op, every_key, own_block
 
 READ, ASSIGN = Op("{c}[{k}]"), Op("{c}[{k}] = {v}")
@@ -30,7 +31,16 @@ def case(name: str, title: str, ops: Op, **more) -> LoopCase:
 
 
 CASES = [
-    case("list-read", "l[i], ints", READ, contenders=WITH_NULL),
+    *(
+        case(
+            f"list-read{name}",
+            f"L[i], L {title}, ints",
+            READ,
+            reached=reached,
+            contenders=WITH_NULL,
+        )
+        for name, title, reached in WAYS
+    ),
     case("list-read-object", "l[i], objects", READ, values="object"),
     case("list-assign", "l[i] = v in own blocks", ASSIGN, draw=own_block, contenders=WITH_NULL),
     case("list-incr", "l[i] += 1, counted (list alone loses counts)", INCR),

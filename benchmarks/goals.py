@@ -145,6 +145,7 @@ def _whole_containers() -> list[Goal]:
         against(iterated, "list-iterate", other, 1.5, **ours),
         scaling(listed, "list-read", 1.9, **ours),
         against(listed, "list-read", other, 8, **ours),
+        against(listed, "list-read-arg", other, 8, **ours),
         against("append/pop", "list-append-pop", other, 0.9, threads=1, **ours),
     ]
 
