@@ -135,7 +135,8 @@ typedef struct qsbrc_api {
     qsbrc_room *(*reserve)(qsbrc_queue *queue, unsigned n);
     /* Attached.  After the unlink: calls fn(word) once, later, when nobody can read it any
      * more.  Never fails, blocks, frees or runs Python code: a lock may be held.  bytes
-     * 0: something small, which may wait in a larger batch. */
+     * 0: something small, which may wait in a larger batch.  Any word will do, that of NULL
+     * too, as where nothing was replaced: fn(0) is called.  fn is not NULL: a fatal error. */
     void (*retire)(qsbrc_room *room, qsbrc_free_fn fn, uint64_t word, size_t bytes);
     /* Attached.  Ends what reserve began, whether its room was used or not.  No Python
      * code runs and nothing detaches in between. */

@@ -135,6 +135,9 @@ retire(qsbrc_room *room, qsbrc_free_fn fn, uint64_t word, size_t bytes)
     uintptr_t left = room_left(local);
     if (qc_unlikely(local->taken == NULL || left == 0))
         Py_FatalError("qsbrc_retire() without room: more calls than were reserved");
+    /* Here, and not later at some other's safe point. */
+    if (qc_unlikely(fn == NULL))
+        Py_FatalError("qsbrc_retire() without a function");
     set_room(local, left - 1);
     if (bytes != 0)
         retire_block(local, fn, word, bytes);

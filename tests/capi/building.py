@@ -17,7 +17,11 @@ from pathlib import Path
 import qsbrcontainers
 
 EXTENSIONS = Path(__file__).parent / "extensions"
-SOURCES = {"chain": ["chain.c"], "probe": ["probe.c", "probe_containers.c"]}
+SOURCES = {
+    "chain": ["chain.c"],
+    "foreign": ["foreign.c"],
+    "probe": ["probe.c", "probe_containers.c"],
+}
 C11 = ["-std=c11"]
 CXX17 = ["-x", "c++", "-std=c++17"]
 

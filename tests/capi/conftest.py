@@ -7,7 +7,7 @@ from support import only_our_objects, real_stderr, watchdog  # noqa: F401
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """The folder with both extensions, to put on a script's path."""
+    """The folder with the extensions, to put on a script's path."""
     if shutil.which(compiler()[0]) is None:
         pytest.fail(f"there is no {compiler()[0]} here to compile an extension with")
     folder = tmp_path_factory.mktemp("extensions")
@@ -24,3 +24,8 @@ def chain(built):
 @pytest.fixture(scope="session")
 def probe(built):
     return load(next(built.glob("probe.*")))
+
+
+@pytest.fixture(scope="session")
+def foreign(built):
+    return load(next(built.glob("foreign.*")))

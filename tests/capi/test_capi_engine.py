@@ -3,8 +3,10 @@ domain and a queue of its own may and may not do, and when what it retired is ru
 
 import gc
 import signal
+import subprocess
 import sys
 import threading
+import types
 
 import pytest
 from support import TIMEOUT, Boom, in_other_thread, run_script, run_threads
@@ -250,6 +252,36 @@ def test_T5_nothing_runs_while_a_reader_may_see_it(p):
     for _ in range(LOOK_EVERY):
         p.safe_point()
     assert len(run) == BATCH
+
+
+@pytest.mark.parametrize("size", [0, 8, 2 << 20])
+def test_T2_retiring_the_pointer_to_nothing_calls_the_function_with_it(p, size, monkeypatch):
+    """An item like others: it is counted, it waits for the readers, and is run once."""
+    freed = []
+    module = types.ModuleType("probe_nulls")
+    module.freed = freed
+    monkeypatch.setitem(sys.modules, "probe_nulls", module)
+    with Section(p):
+        p.retire_null(size, True)
+        p.retire_null(size, True)
+        p.safe_point()
+        assert freed == [] and p.held() == (2 * size, 2)
+    assert p.collect() == 2 and freed == ["null", "null"] and p.held() == (0, 0)
+
+
+def test_T2_retiring_without_a_function_ends_the_process_at_once(built):
+    """And not later, in whatever thread comes to a safe point."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import probe\n"
+        "probe.Probe().retire_null(8, False)\n"
+        "print('went on', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, str(built)], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGABRT and done.stdout == "", done
+    assert "qsbrc_retire() without a function" in done.stderr
 
 
 def test_T5_a_safe_point_in_a_section_runs_nothing(p):

@@ -234,6 +234,38 @@ retire_one(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* ---- the pointer to nothing, and no function ---- */
+
+static void
+count_null(uint64_t word)
+{
+    if (qsbrc_pointer(word) != NULL)
+        Py_FatalError("the word of NULL came back as another");
+    PyObject *run = PyImport_AddModule("probe_nulls"); /* borrowed */
+    PyObject *one = run == NULL ? NULL : PyUnicode_FromString("null");
+    PyObject *list = one == NULL ? NULL : PyObject_GetAttrString(run, "freed");
+    if (list == NULL || PyList_Append(list, one) < 0)
+        PyErr_WriteUnraisable(run);
+    Py_XDECREF(list);
+    Py_XDECREF(one);
+}
+
+/* retire_null(bytes, has_function) */
+static PyObject *
+retire_null(PyObject *self, PyObject *args)
+{
+    Py_ssize_t bytes;
+    int has_function;
+    if (!PyArg_ParseTuple(args, "np", &bytes, &has_function))
+        return NULL;
+    qsbrc_room *room = qsbrc_reserve(probe_of(self)->queue, 1);
+    if (room == NULL)
+        return NULL;
+    qsbrc_retire(room, has_function ? count_null : NULL, qsbrc_word(NULL), (size_t)bytes);
+    qsbrc_commit(room);
+    Py_RETURN_NONE;
+}
+
 /* With an exception set, if one is given: it has to be there afterwards. */
 static PyObject *
 safe_point(PyObject *self, PyObject *args)
@@ -285,6 +317,7 @@ static PyMethodDef methods[] = {
     {"retire", retire, METH_VARARGS, NULL},
     {"commit", commit, METH_NOARGS, NULL},
     {"retire_one", retire_one, METH_VARARGS, NULL},
+    {"retire_null", retire_null, METH_VARARGS, NULL},
     {"safe_point", safe_point, METH_VARARGS, NULL},
     {"collect", collect, METH_NOARGS, NULL},
     {"held", held, METH_NOARGS, NULL},
