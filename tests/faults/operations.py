@@ -411,8 +411,9 @@ LIST_OPERATIONS = [
     both("copy an iterator", lambda v, x: list(copy.copy(iter(v)))),
     both(
         "pickle",
-        lambda v, x: pickle.loads(pickle.dumps(PLAIN_LIST if type(v) is list else OUR_LIST))
-        == PLAIN_LIST,
+        lambda v, x: (
+            pickle.loads(pickle.dumps(PLAIN_LIST if type(v) is list else OUR_LIST)) == PLAIN_LIST
+        ),
     ),
     both(
         "deepcopy",
