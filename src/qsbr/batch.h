@@ -25,12 +25,16 @@ struct retire_batch {
 
 uint64_t retire_now_ns(void);
 
+/* As a new one: for the next operation. */
+void retire_make_empty(retire_batch *batch);
+
 /* Makes a batch that only the caller has one of `local`'s closed ones. */
 void retire_push_closed(retire_local *local, retire_batch *batch);
 
-/* The batch, which nobody else can reach any more, gets its goal, is one of
- * `local`'s closed ones, and `local`'s thread is asked to come back for it. */
-void retire_close(retire_local *local, retire_batch *batch);
+/* The batch, which was `from`'s open one and which nobody else can reach any more,
+ * gets its goal, is one of `local`'s closed ones, and `local`'s thread is asked to come
+ * back for it. */
+void retire_close(retire_local *local, retire_local *from, retire_batch *batch);
 
 /* The open batch, out of everybody's reach; NULL: there is none. */
 retire_batch *retire_take_open(retire_local *local);

@@ -165,8 +165,11 @@ tag(retire_queue *queue, retire_batch *batch)
 }
 
 void
-retire_close(retire_local *local, retire_batch *batch)
+retire_close(retire_local *local, retire_local *from, retire_batch *batch)
 {
+    /* release: whoever sees this sees what it takes back (retire_held). */
+    qc_add_acq_rel(&from->out_bytes, batch->bytes);
+    qc_add_acq_rel(&from->out_items, batch->n);
     tag(local->queue, batch);
     retire_push_closed(local, batch);
     qc_store_relaxed(&local->since, retire_now_ns());
@@ -199,6 +202,8 @@ settle(retire_local *local)
         batch = next;
     }
     if (local->taken != NULL) {
+        if (local->spare == local->taken) /* reserving, or done with nothing to retire */
+            local->spare = NULL;
         tag(local->queue, local->taken);
         retire_push_closed(local, local->taken);
     }
@@ -253,13 +258,27 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
 retire_batch *
 retire_take_open(retire_local *local)
 {
-    retire_batch *batch = NULL;
-    if (qc_load_relaxed(&local->open) != NULL)
-        batch = qc_exchange_acq_rel(&local->open, NULL);
-    if (batch != NULL) {
-        qc_sub_relaxed(&local->open_bytes, batch->bytes);
-        qc_sub_relaxed(&local->open_items, batch->n);
-    }
+    if (qc_load_relaxed(&local->open) == NULL)
+        return NULL;
+    return qc_exchange_acq_rel(&local->open, NULL);
+}
+
+void
+retire_make_empty(retire_batch *batch)
+{
+    batch->next = NULL;
+    batch->goal = 0;
+    batch->n = batch->first = batch->blocks = 0;
+    batch->bytes = batch->largest = 0;
+    batch->counted = false;
+}
+
+static QC_NOINLINE retire_batch *
+batch_new(void)
+{
+    retire_batch *batch = malloc(sizeof *batch);
+    if (batch != NULL)
+        retire_make_empty(batch);
     return batch;
 }
 
@@ -268,30 +287,15 @@ retire_reserve(retire_local *local, unsigned n)
 {
     qc_assert(local->taken == NULL);
     qc_assert(n <= RETIRE_BATCH_ITEMS);
-    qsbr_hold_forks(local->rec); /* the batch is in nobody's reach on its way */
-    retire_batch *batch = retire_take_open(local);
-    if (batch != NULL && batch->n + n > RETIRE_BATCH_ITEMS) {
-        retire_close(local, batch);
-        batch = NULL;
-    }
-    local->taken = batch;
-    qsbr_let_forks(local->rec);
-    if (batch == NULL) {
-        batch = local->spare;
-        local->spare = NULL;
-        if (batch == NULL && (batch = malloc(sizeof *batch)) == NULL)
-            return false;
-        batch->next = NULL;
-        batch->goal = 0;
-        batch->n = batch->first = batch->blocks = 0;
-        batch->bytes = batch->largest = 0;
-        batch->counted = false;
-        local->fresh = true;
-    }
+    (void)n; /* an empty batch has room for whatever it is */
+    retire_batch *batch = local->spare;
+    if (qc_unlikely(batch == NULL) && (batch = batch_new()) == NULL)
+        return false;
 #ifdef QC_BREAK_TAG_BEFORE_LAST_ITEM
     batch->goal = qsbr_advance(local->queue->domain);
 #endif
     local->taken = batch;
+    local->spare = NULL;
     return true;
 }
 
@@ -335,37 +339,73 @@ retire_ref(retire_local *local, retire_fn fn, uint64_t arg)
 
 /* Puts the batch back in reach of others. */
 static void
-reopen(retire_local *local, retire_batch *batch)
+reopen(retire_local *local, retire_batch *batch, bool fresh)
 {
-    qc_add_relaxed(&local->open_bytes, batch->bytes);
-    qc_add_relaxed(&local->open_items, batch->n);
     /* release: partner is the exchange by which the batch is taken. */
     qc_store_release(&local->open, batch);
     /* Only the owner writes `since`, after the batch: one that looks old to
      * others may have been taken already (they find nothing), but none that is
      * there is ever taken for new for longer than RETIRE_QUIET_NS. */
-    if (local->fresh)
+    if (fresh)
         qc_store_relaxed(&local->since, retire_now_ns());
-    local->fresh = false;
+}
+
+/* The items of `from` at the end of `batch`, where they have room. */
+static void
+append(retire_batch *batch, retire_batch *from)
+{
+    for (uint32_t i = 0; i < from->n; i++)
+        batch->items[batch->n + i] = from->items[i];
+    batch->n += from->n;
+    batch->blocks += from->blocks;
+    batch->bytes += from->bytes;
+    if (from->largest > batch->largest)
+        batch->largest = from->largest;
+#ifdef QC_BREAK_TAG_BEFORE_LAST_ITEM
+    batch->goal = from->goal;
+#endif
+    retire_make_empty(from);
+}
+
+/* (owner writes) */
+static void
+count_in(retire_local *local, retire_batch *batch)
+{
+    qc_store_relaxed(&local->in_bytes, qc_load_relaxed(&local->in_bytes) + batch->bytes);
+    qc_store_relaxed(&local->in_items, qc_load_relaxed(&local->in_items) + batch->n);
 }
 
 void
 retire_commit(retire_local *local)
 {
     retire_batch *batch = local->taken;
-    qsbr_hold_forks(local->rec); /* as in retire_reserve */
-    local->taken = NULL;
-    qc_assert(batch != NULL && qc_load_relaxed(&local->open) == NULL);
-    if (batch->n == 0 && local->spare == NULL) {
+    qc_assert(batch != NULL);
+    if (batch->n == 0) {
+        local->spare = batch;
+        local->taken = NULL;
+        return;
+    }
+    qsbr_hold_forks(local->rec); /* the batches are in nobody's reach on their way */
+    retire_batch *open = retire_take_open(local);
+    bool fresh = open == NULL;
+    count_in(local, batch);
+    if (open != NULL && open->n + batch->n > RETIRE_BATCH_ITEMS) {
+        retire_close(local, local, open);
+        open = NULL;
+    }
+    if (open != NULL) {
+        append(open, batch);
         local->spare = batch;
     }
-    else if (batch->blocks >= retire_limit.batch_blocks ||
-             batch->bytes >= retire_limit.batch_bytes || batch->n == RETIRE_BATCH_ITEMS) {
-        retire_close(local, batch);
-    }
     else {
-        reopen(local, batch);
+        open = batch;
     }
+    local->taken = NULL;
+    if (open->blocks >= retire_limit.batch_blocks || open->bytes >= retire_limit.batch_bytes ||
+        open->n == RETIRE_BATCH_ITEMS)
+        retire_close(local, local, open);
+    else
+        reopen(local, open, fresh);
     qsbr_let_forks(local->rec);
     if (qc_unlikely(local->tell)) {
         local->tell = false;

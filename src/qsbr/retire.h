@@ -91,16 +91,17 @@ struct retire_local {
     _Atomic(retire_batch *) open;   /* owner: exchange out, store back; others: exchange */
     _Atomic(retire_batch *) closed; /* newest first; push by CAS, take by exchange */
     _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
-    _Atomic uint64_t open_bytes, open_items; /* what `open` holds */
-    retire_batch *taken;                     /* (owner) between reserve and commit */
-    retire_batch *running; /* (owner) waited for; then the first one's items run */
-    retire_batch *spare;   /* (owner) an empty batch for the next reserve */
-    qsbr_record *rec;      /* the thread is whoever has this record now */
-    uint64_t tenure;       /* of that record, when `processing` was set */
+    /* What `open` holds is the difference. */
+    _Atomic uint64_t in_bytes, in_items;   /* (owner writes) that came into it so far */
+    _Atomic uint64_t out_bytes, out_items; /* that it was closed with */
+    retire_batch *taken;                   /* (owner) this operation's, from reserve to commit */
+    retire_batch *running;                 /* (owner) waited for; then the first one's items run */
+    retire_batch *spare;                   /* (owner) an empty batch, `taken` at the next reserve */
+    qsbr_record *rec;                      /* the thread is whoever has this record now */
+    uint64_t tenure;                       /* of that record, when `processing` was set */
     retire_queue *queue;
     void *kept_above;   /* (owner) what the layer above keeps for a thread, and frees */
     retire_local *next; /* written once */
-    bool fresh;         /* (owner) `taken` was not open before */
     bool processing;    /* (owner) T5: not re-entrant */
     bool tell;          /* (owner) the `ask` hook is due at commit */
 };
@@ -139,7 +140,12 @@ retire_local *retire_local_get(retire_queue *queue, qsbr_record *rec);
 /* An operation that may retire up to n items: reserve, change, retire, commit.
  * No Python code may run from reserve to commit.  reserve may be called under a
  * container's lock (it uses libc's malloc only) and false means no memory;
- * commit comes after unlocking, since it may call the `ask` hook. */
+ * commit comes after unlocking, since it may call the `ask` hook.
+ *
+ * The items come into an empty batch of the thread's own, which commit adds to the
+ * open one (or which becomes the open one, where that has no room).  So reserving, and
+ * committing nothing, is a few loads and stores: whoever might retire something need
+ * not find out first. */
 bool retire_reserve(retire_local *local, unsigned n);
 void retire_block(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes);
 void retire_ref(retire_local *local, retire_fn fn, uint64_t arg);

@@ -26,10 +26,12 @@ run_reached(retire_local *local)
             item.fn(item.arg);
         }
         local->running = batch->next;
-        if (local->spare == NULL)
-            local->spare = batch;
-        else
+        if (local->spare != NULL) {
             free(batch);
+            continue;
+        }
+        retire_make_empty(batch);
+        local->spare = batch;
     }
     return n;
 }
@@ -47,7 +49,7 @@ take_over(retire_local *local, retire_local *other)
         batch->goal = goal;
 #endif
     if (batch != NULL)
-        retire_close(local, batch);
+        retire_close(local, other, batch);
     if (other == local || qc_load_relaxed(&other->closed) == NULL)
         return;
     batch = qc_exchange_acq_rel(&other->closed, NULL);
@@ -221,7 +223,11 @@ retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
     *bytes = qc_load_relaxed(&queue->bytes);
     *items = qc_load_relaxed(&queue->items);
     for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
-        *bytes += qc_load_relaxed(&l->open_bytes);
-        *items += qc_load_relaxed(&l->open_items);
+        /* acquire: partner is retire_close.  What is taken back first: or the
+         * difference could be less than nothing. */
+        uint64_t out_bytes = qc_load_acquire(&l->out_bytes);
+        uint64_t out_items = qc_load_acquire(&l->out_items);
+        *bytes += qc_load_relaxed(&l->in_bytes) - out_bytes;
+        *items += qc_load_relaxed(&l->in_items) - out_items;
     }
 }

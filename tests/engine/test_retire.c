@@ -41,22 +41,33 @@ test_T2_an_operation_that_retires_nothing(void)
     place_delete(&p);
 }
 
-/* reserve closes a batch without room; nothing is counted twice if the operation then
- * retires nothing. */
+/* A batch without room for all that an operation retires is closed, and the items
+ * open the next one; nothing happens if it then retires nothing. */
 static void
-test_T2_reserving_more_than_there_is_room_for(void)
+test_T2_retiring_more_than_there_is_room_for(void)
 {
     place p = place_new();
     for (unsigned i = 0; i < RETIRE_BATCH_ITEMS - 1; i++)
         ref(&p, i);
-    CHECK(!asked(&p));
     CHECK(retire_reserve(p.local, 2));
+    retire_commit(p.local);
+    CHECK(!asked(&p));
+    CHECK_EQ(advances(&p), 0);
+    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS - 1);
+    CHECK(retire_reserve(p.local, 2));
+    retire_ref(p.local, run_item, RETIRE_BATCH_ITEMS - 1);
+    retire_ref(p.local, run_item, RETIRE_BATCH_ITEMS);
+    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS - 1); /* others see it from commit on */
     retire_commit(p.local);
     CHECK(asked(&p));
     CHECK_EQ(advances(&p), 1);
-    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS - 1);
+    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS + 1);
     CHECK_EQ(retire_process(p.local), RETIRE_BATCH_ITEMS - 1);
+    CHECK_HELD(&p, 0, 2);
+    CHECK_EQ(retire_collect(p.local), 2);
     CHECK_HELD(&p, 0, 0);
+    for (unsigned i = 0; i < n_ran; i++)
+        CHECK_EQ(ran[i], i);
     place_delete(&p);
 }
 
@@ -81,14 +92,19 @@ test_T2_only_reserving_fails(void)
     CHECK_HELD(&p, 7 * ((uint64_t)2 << 20), 7);
     CHECK_EQ(retire_process(p.local), 7);
 
-    /* A full batch that is closed by a reserve that fails is not lost. */
+    /* Nor does a batch that is full by then need any to be closed. */
     for (unsigned i = 0; i < RETIRE_BATCH_ITEMS - 1; i++)
         ref(&p, i);
     harness_fail_malloc(1);
-    CHECK(!retire_reserve(p.local, 2));
-    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS - 1);
+    CHECK(retire_reserve(p.local, 2));
+    retire_ref(p.local, run_item, 1);
+    retire_ref(p.local, run_item, 2);
+    retire_commit(p.local);
+    CHECK(!retire_reserve(p.local, 1));
+    CHECK_HELD(&p, 0, RETIRE_BATCH_ITEMS + 1);
     CHECK(asked(&p));
     CHECK_EQ(retire_process(p.local), RETIRE_BATCH_ITEMS - 1);
+    CHECK_EQ(retire_collect(p.local), 2);
     CHECK_HELD(&p, 0, 0);
     place_delete(&p);
 
@@ -380,7 +396,7 @@ main(void)
     RUN(test_T3_limits_are_a_batch_s);
     RUN(test_T2_retiring_frees_nothing);
     RUN(test_T2_an_operation_that_retires_nothing);
-    RUN(test_T2_reserving_more_than_there_is_room_for);
+    RUN(test_T2_retiring_more_than_there_is_room_for);
 #ifdef HARNESS_MALLOC
     RUN(test_T2_only_reserving_fails);
 #endif
