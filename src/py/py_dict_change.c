@@ -62,15 +62,21 @@ prepare(dict_object *d, unlinked *u, retire_local *local)
     return !u->shared || u->reserved;
 }
 
-static void
-unlink_ref(unlinked *u, qc_word word)
+/* `keep`: the caller gets a reference.  That is the dict's where it could be dropped at
+ * once; otherwise readers may hold the dict's, and the caller gets another. */
+QC_INLINE void
+unlink_ref(unlinked *u, qc_word word, bool keep)
 {
     if (!refs_word_is_object(word))
         return;
-    if (u->shared)
+    if (u->shared) {
+        if (keep)
+            refs_retain(word);
         retire_ref(u->local, refs_release_item, word);
-    else
+    }
+    else if (!keep) {
         u->refs[u->n_refs++] = word;
+    }
 }
 
 static void
@@ -142,7 +148,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool 
     }
     bool ok = prepare(d, &u, local);
     if (ok && r == KEYTABLE_HIT) {
-        unlink_ref(&u, keytable_exchange(pos.entry, word));
+        unlink_ref(&u, keytable_exchange(pos.entry, word), false);
         result = DICT_FOUND;
     }
     else if (ok && insert_locked(d, &pos, p->key, hash, word, &u)) {
@@ -180,10 +186,11 @@ take_word(dict_object *d, keytable_pos *pos, taking how, qc_word given, qc_word 
 }
 
 /* With the lock, which it releases: deletes what is at `pos` (ABSENT: it is not the word
- * wanted).  FOUND: the references of *value and *key are the caller's. */
-static dict_result
+ * wanted).  *value: what was there; FOUND: with `keep` the reference is the caller's, and
+ * that of *key where it is asked for. */
+QC_INLINE dict_result
 remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, taking how, qc_word given,
-              qc_word *value, qc_word *key)
+              bool keep, qc_word *value, qc_word *key)
 {
     unlinked u;
     if (!prepare(d, &u, local)) {
@@ -191,20 +198,16 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, taking how
         PyErr_NoMemory();
         return DICT_FAILED;
     }
-    *key = pos->entry->key;
+    qc_word stored = pos->entry->key;
     if (!take_word(d, pos, how, given, value)) {
         dict_unlock(d);
         drop_unlinked(&u);
         return DICT_ABSENT;
     }
-    /* Where the references can be dropped at once they become the caller's;
-     * otherwise readers may hold the table's, and the caller gets others. */
-    if (u.shared) {
-        refs_retain(*value);
-        Py_INCREF((PyObject *)word_to_pointer(*key));
-        unlink_ref(&u, *value);
-        unlink_ref(&u, *key);
-    }
+    if (key != NULL)
+        *key = stored;
+    unlink_ref(&u, stored, key != NULL);
+    unlink_ref(&u, *value, keep);
     dict_unlock(d);
     drop_unlinked(&u);
     return DICT_FOUND;
@@ -267,12 +270,12 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
 }
 
 static dict_result
-remove_word(dict_object *d, PyObject *key, Py_hash_t hash, taking how, qc_word given, qc_word *word)
+remove_word(dict_object *d, PyObject *key, Py_hash_t hash, taking how, qc_word given, bool keep,
+            qc_word *word)
 {
     probe_ctx p;
     retire_local *local;
     keytable_pos pos;
-    qc_word stored;
     if (!begin_change(&p, d, key, &local))
         return DICT_FAILED;
     p.locked = true;
@@ -282,10 +285,7 @@ remove_word(dict_object *d, PyObject *key, Py_hash_t hash, taking how, qc_word g
         dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
-    dict_result result = remove_locked(d, local, &pos, how, given, word, &stored);
-    if (result == DICT_FOUND)
-        refs_release(stored);
-    return result;
+    return remove_locked(d, local, &pos, how, given, keep, word, NULL);
 }
 
 QC_WORDS_ONLY dict_result
@@ -293,16 +293,12 @@ dict_remove(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value)
 {
     qc_word word = WORD_EMPTY, ready;
     dict_result result;
-    if (value == NULL) {
-        result = remove_word(d, key, hash, TAKE_ANY, WORD_EMPTY, &word);
-        if (result == DICT_FOUND)
-            refs_release(word);
-        return result;
-    }
+    if (value == NULL)
+        return remove_word(d, key, hash, TAKE_ANY, WORD_EMPTY, false, &word);
     PyObject *number = NULL;
     for (;;) {
         ready = word;
-        result = remove_word(d, key, hash, TAKE_READY, ready, &word);
+        result = remove_word(d, key, hash, TAKE_READY, ready, true, &word);
         if (result != DICT_ABSENT || word == ready)
             break;
         Py_XDECREF(number);
@@ -324,10 +320,7 @@ dict_result
 dict_remove_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expected)
 {
     qc_word word;
-    dict_result result = remove_word(d, key, hash, TAKE_GIVEN, expected, &word);
-    if (result == DICT_FOUND)
-        refs_release(word);
-    return result;
+    return remove_word(d, key, hash, TAKE_GIVEN, expected, false, &word);
 }
 
 /* Removes the last pair, if its value is an object or the number `ready`, as above. */
@@ -345,7 +338,7 @@ remove_last(dict_object *d, qc_word ready, qc_word *word, qc_word *key)
         *word = WORD_EMPTY;
         return DICT_ABSENT;
     }
-    return remove_locked(d, local, &pos, TAKE_READY, ready, word, key);
+    return remove_locked(d, local, &pos, TAKE_READY, ready, true, word, key);
 }
 
 PyObject *
@@ -401,7 +394,7 @@ replace_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word expecte
     /* A CAS here too: assignments without the lock go on beside it. */
     qc_word seen = expected;
     if (keytable_assign(pos.entry, &seen, word)) {
-        unlink_ref(&u, expected);
+        unlink_ref(&u, expected, false);
         result = DICT_FOUND;
     }
     dict_unlock(d);
