@@ -267,6 +267,14 @@ keytable_is_frozen(keymap *map)
 /* 0 or more entries; false: no memory. */
 bool keytable_init(keymap *map, heap *h, uint64_t entries);
 
+/* Whether one more entry fits as it is. */
+static inline bool
+keytable_has_room(keymap *map)
+{
+    keytable *t = keytable_locked(map);
+    return qc_load_relaxed(&t->used) < t->capacity;
+}
+
 /* One more entry fits afterwards.  It may have to replace the table: *old is then
  * the old one, to be retired (or keytable_unref-ed if not `shared`); NULL
  * otherwise.  False: no memory, nothing changed. */

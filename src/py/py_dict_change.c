@@ -15,6 +15,25 @@ find_locked(probe_ctx *p, uint64_t hash, keytable_pos *pos)
     return r;
 }
 
+/* With the lock, for a key that was looked for without it.  It is still not there if
+ * the slot where it would go, in the same table, is still empty: all slots before that
+ * one had entries of other keys or none, and slots and entries are never reused (K1).
+ * The table is told by its id, since its memory may be another's by now. */
+QC_INLINE keytable_result
+find_again(probe_ctx *p, uint64_t hash, const dict_place *place, keytable_pos *pos)
+{
+    keytable *t = keytable_locked(&p->d->map);
+    if (place->table_id != t->id)
+        return find_locked(p, hash, pos);
+#ifndef QC_BREAK_PLACE_BLIND
+    if (qc_unlikely(qc_load_relaxed(&t->index[place->slot]) != KEYTABLE_EMPTY))
+        return find_locked(p, hash, pos);
+#endif
+    pos->table = t;
+    pos->slot = place->slot;
+    return KEYTABLE_MISS;
+}
+
 /* retire_fn: the map's reference to a table that was replaced. */
 static void
 unref_table_item(uint64_t arg)
@@ -122,15 +141,21 @@ insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, q
  * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert
  * *current is its word, retained, otherwise the word was replaced. */
 QC_WORDS_ONLY static dict_result
-put_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word word, bool only_insert,
-           qc_word *current)
+put_locked(probe_ctx *p, retire_local *local, uint64_t hash, const dict_place *place, qc_word word,
+           bool only_insert, qc_word *current)
 {
     dict_object *d = p->d;
     keytable_pos pos;
     unlinked u;
     dict_result result = DICT_FAILED;
     dict_lock(d);
-    keytable_result r = find_locked(p, hash, &pos);
+    keytable_result r = find_again(p, hash, place, &pos);
+    if (qc_likely(r == KEYTABLE_MISS && keytable_has_room(&d->map))) {
+        Py_INCREF(p->key); /* nothing is unlinked */
+        keytable_insert(&d->map, hash, word_from_pointer(p->key), word, pos.slot);
+        dict_unlock(d);
+        return DICT_ABSENT;
+    }
     if (r == KEYTABLE_ERROR) {
         dict_unlock(d);
         return DICT_FAILED;
@@ -215,7 +240,7 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, taking how
 
 /* ---- operations ---- */
 
-static bool
+QC_INLINE bool
 looks_shared(dict_object *d)
 {
     return sharing_is_shared(&d->sharing); /* without the lock: a hint */
@@ -230,8 +255,9 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
         !begin_change(&p, d, key, &local))
         return -1;
     qc_word word = refs_new_word(value);
+    dict_place place = DICT_NO_PLACE;
     if (looks_shared(d)) {
-        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word);
+        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word, &place);
         if (r == REPLACED)
             return 0;
         if (r == REPLACE_FAILED) {
@@ -240,7 +266,7 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
         }
     }
     p.locked = true;
-    if (put_locked(&p, local, (uint64_t)hash, word, false, NULL) == DICT_FAILED) {
+    if (put_locked(&p, local, (uint64_t)hash, &place, word, false, NULL) == DICT_FAILED) {
         refs_release(word);
         return -1;
     }
@@ -261,7 +287,7 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
         return DICT_FAILED;
     qc_word found, word = refs_new_word(value);
     p.locked = true;
-    r = put_locked(&p, local, (uint64_t)hash, word, true, &found);
+    r = put_locked(&p, local, (uint64_t)hash, &DICT_NO_PLACE, word, true, &found);
     if (r != DICT_ABSENT)
         refs_release(word);
     if (r == DICT_FOUND && (*current = refs_object(found)) == NULL)
@@ -410,7 +436,9 @@ dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expecte
     if (!begin_change(&p, d, key, &local))
         return DICT_FAILED;
     if (looks_shared(d)) {
-        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word);
+        dict_place place;
+        replace_result r =
+            dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word, &place);
         if (r == REPLACED)
             return DICT_FOUND;
         if (r == NOT_REPLACED)

@@ -71,6 +71,14 @@ begin_change(probe_ctx *p, dict_object *d, PyObject *key, retire_local **local)
     return *local != NULL;
 }
 
+/* Where a key that is not there would go, as seen before the lock was taken. */
+typedef struct {
+    uint64_t table_id; /* 0: not known */
+    uint32_t slot;
+} dict_place;
+
+#define DICT_NO_PLACE ((dict_place){0})
+
 /* ---- K2 (py_dict_replace.c) ---- */
 
 typedef enum {
@@ -84,8 +92,9 @@ typedef enum {
 
 /* Assigns to a key that is there, without the lock; with `expected`, only if that
  * is the word there. For shared dicts.  REPLACED (the dict has the word's reference),
- * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception. */
+ * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception.  USE_LOCK: *place is
+ * where the key would go, if it was not there. */
 replace_result dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash,
-                                     const qc_word *expected, qc_word word);
+                                     const qc_word *expected, qc_word word, dict_place *place);
 
 #endif

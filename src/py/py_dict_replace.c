@@ -6,19 +6,29 @@
  * Python code may run then).  By the fast kinds of keys: CHANGED stands for "not
  * without __eq__". */
 QC_INLINE keytable_result
-match_plain(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+match_plain_str(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 {
-    probe_ctx *p = ctx;
     PyObject *theirs = word_to_pointer(e->key);
     (void)t;
     (void)slot;
-    if (theirs == p->key)
+    if (theirs == ctx)
         return KEYTABLE_HIT;
-    if (PyUnicode_CheckExact(theirs) && PyUnicode_CheckExact(p->key))
-        return refs_str_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
-    if (PyLong_CheckExact(theirs) && PyLong_CheckExact(p->key))
-        return refs_int_equal(theirs, p->key) ? KEYTABLE_HIT : KEYTABLE_MISS;
-    return KEYTABLE_CHANGED;
+    if (qc_unlikely(!PyUnicode_CheckExact(theirs)))
+        return KEYTABLE_CHANGED;
+    return refs_str_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+
+QC_INLINE keytable_result
+match_plain_int(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    PyObject *theirs = word_to_pointer(e->key);
+    (void)t;
+    (void)slot;
+    if (theirs == ctx)
+        return KEYTABLE_HIT;
+    if (!PyLong_CheckExact(theirs))
+        return KEYTABLE_CHANGED;
+    return refs_int_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
 /* By identity with a key that the table was seen to have. */
@@ -27,25 +37,29 @@ match_identity(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 {
     (void)t;
     (void)slot;
-    return word_to_pointer(e->key) == ((probe_ctx *)ctx)->key ? KEYTABLE_HIT : KEYTABLE_MISS;
+    return word_to_pointer(e->key) == ctx ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
-/* In a section: the look at `frozen` and the CAS.  With `expected` only that word
- * is replaced, otherwise any.  `local` is reserved, or NULL: then only a word
- * that is no object can be replaced. */
-static replace_result
-replace_at(dict_object *d, keytable_pos *pos, const qc_word *expected, qc_word word,
-           retire_local *local)
+typedef struct {
+    uint64_t hash;
+    const qc_word *expected; /* or NULL: whatever is there */
+    qc_word word;
+} replacement;
+
+/* In a section: the look at `frozen` and the CAS.  `local` is reserved, or NULL: then
+ * only a word that is no object can be replaced. */
+QC_INLINE replace_result
+replace_at(dict_object *d, keytable_pos *pos, const replacement *what, retire_local *local)
 {
     qc_word seen = pos->word;
     for (;;) {
         if (keytable_is_frozen(&d->map))
             return USE_LOCK;
-        if (expected != NULL && seen != *expected)
+        if (what->expected != NULL && seen != *what->expected)
             return NOT_REPLACED;
         if (local == NULL && refs_word_is_object(seen))
             return NEEDS_ROOM;
-        if (keytable_assign(pos->entry, &seen, word))
+        if (keytable_assign(pos->entry, &seen, what->word))
             break;
         if (!word_is_live(seen))
             return USE_LOCK; /* deleted or moved meanwhile */
@@ -55,57 +69,84 @@ replace_at(dict_object *d, keytable_pos *pos, const qc_word *expected, qc_word w
     return REPLACED;
 }
 
-/* With room for one retired reference, no Python code. */
-static replace_result
-replace_reserved(probe_ctx *p, retire_local *local, uint64_t hash, bool by_identity,
-                 const qc_word *expected, qc_word word)
+/* In a section, at a MISS. */
+QC_INLINE void
+note_miss(dict_place *place, const keytable_pos *pos)
+{
+    place->table_id = pos->table->id;
+    place->slot = pos->slot;
+}
+
+/* Without Python code; with `local`, after reserving room for one reference. */
+QC_INLINE replace_result
+replace_by(probe_ctx *p, retire_local *local, keytable_match match, const replacement *what,
+           dict_place *place)
 {
     keytable_pos pos = {0}; /* gcc 12 cannot see that a HIT fills it */
-    keytable_result r;
     replace_result result;
-    if (!retire_reserve(local, 1)) {
+    if (local != NULL && qc_unlikely(!retire_reserve(local, 1))) {
         PyErr_NoMemory();
         return REPLACE_FAILED;
     }
     qsbr_enter(p->rec);
     keytable *t = keytable_in_section(&p->d->map, p->rec);
-    if (by_identity)
-        r = keytable_find(t, hash, match_identity, p, &pos);
-    else
-        r = keytable_find(t, hash, match_plain, p, &pos);
+    keytable_result r = keytable_find(t, what->hash, match, p->key, &pos);
     if (r == KEYTABLE_HIT)
-        result = replace_at(p->d, &pos, expected, word, local);
+        result = replace_at(p->d, &pos, what, local);
     else
         result = r == KEYTABLE_MISS ? USE_LOCK : USE_EQ;
+    if (r == KEYTABLE_MISS)
+        note_miss(place, &pos);
     qsbr_exit(p->rec);
-    retire_commit(local);
+    if (local != NULL)
+        retire_commit(local);
     return result;
+}
+
+/* `local`: NULL as long as nothing is reserved. */
+QC_INLINE replace_result
+replace_plain(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
+{
+    if (qc_likely(PyUnicode_CheckExact(p->key)))
+        return replace_by(p, local, match_plain_str, what, place);
+    if (PyLong_CheckExact(p->key))
+        return replace_by(p, local, match_plain_int, what, place);
+    return USE_EQ;
+}
+
+/* A number that replaces an object. */
+static QC_NOINLINE replace_result
+replace_with_room(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
+{
+    return replace_plain(p, local, what, place);
 }
 
 /* Finds by whatever comparison it takes; if an object has to be retired for it,
  * finds the entry again, by the identity of its key, with room for that. */
-static replace_result
-replace_by_any(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *expected,
-               qc_word word)
+static QC_NOINLINE replace_result
+replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
 {
     keytable_pos pos = {0};
     PyObject *stored = NULL;
     replace_result result = USE_LOCK;
     qsbr_enter(p->rec);
-    keytable_result r = find_in_section(p, hash, match_any, &pos);
+    keytable_result r = find_in_section(p, what->hash, match_any, &pos);
     if (r == KEYTABLE_HIT) {
-        result = replace_at(p->d, &pos, expected, word, NULL);
+        result = replace_at(p->d, &pos, what, NULL);
         if (result == NEEDS_ROOM) {
             stored = word_to_pointer(pos.entry->key);
             Py_INCREF(stored); /* its address stays its own */
         }
     }
+    if (r == KEYTABLE_MISS)
+        note_miss(place, &pos);
     qsbr_exit(p->rec);
     if (r == KEYTABLE_ERROR)
         return REPLACE_FAILED;
     if (stored != NULL) {
         probe_ctx same = {.key = stored, .d = p->d, .rec = p->rec, .locked = false};
-        result = replace_reserved(&same, local, hash, true, expected, word);
+        result = replace_by(&same, local, match_identity, what, place);
+        *place = DICT_NO_PLACE; /* the key is gone, and an equal one may have come */
         Py_DECREF(stored);
     }
     return result;
@@ -113,16 +154,19 @@ replace_by_any(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *
 
 QC_WORDS_ONLY replace_result
 dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *expected,
-                      qc_word word)
+                      qc_word word, dict_place *place)
 {
+    const replacement what = {.hash = hash, .expected = expected, .word = word};
+    *place = DICT_NO_PLACE;
     /* An object most often replaces an object, a number a number. */
-    if (refs_word_is_object(expected != NULL ? *expected : word) &&
-        (PyUnicode_CheckExact(p->key) || PyLong_CheckExact(p->key))) {
-        replace_result result = replace_reserved(p, local, hash, false, expected, word);
-        if (result != USE_EQ)
-            return result;
-    }
-    return replace_by_any(p, local, hash, expected, word);
+    bool object = refs_word_is_object(expected != NULL ? *expected : word);
+    replace_result result =
+        object ? replace_with_room(p, local, &what, place) : replace_plain(p, NULL, &what, place);
+    if (qc_unlikely(result == NEEDS_ROOM))
+        result = replace_with_room(p, local, &what, place);
+    if (qc_unlikely(result == USE_EQ))
+        result = replace_by_any(p, local, &what, place);
+    return result;
 }
 
 dict_result

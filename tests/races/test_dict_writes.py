@@ -173,6 +173,30 @@ def test_K4_setdefault_has_one_winner(key):
     assert len(d) == count
 
 
+@pytest.mark.parametrize("key", [int, str, lambda i: (i,), lambda i: SameHash(i % 50)])
+def test_K4_a_new_key_goes_in_once(key):
+    """All insert the same keys in the same order: who is behind only assigns, which is faster, and
+    so catches up again and again. Another one inserts keys of its own, which want the same slots
+    and make the table grow. Caught on 3.15t: PLACE_BLIND."""
+    size = scaled(500)
+    keys, others = [key(i) for i in range(size)], [2**61 + i for i in range(size)]
+    for _ in range(rounds(20)):
+        d = ConcurrentDict()
+
+        def work(me, d=d):
+            for mine in others if me == 2 else keys:
+                d[mine] = me
+
+        run_threads(3, work)
+        expected = dict.fromkeys(keys)
+        assert len(d) == len(expected) + size
+        assert [k for k in d if k not in expected] == others
+        assert [k for k in d if k in expected] == list(expected)
+        for k in [*expected, *others]:
+            del d[k]
+        assert not d and not list(d)
+
+
 @pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
 def test_K4_each_key_is_deleted_once(key):
     threads, count = 3, scaled(3000) if key(0) == 0 else scaled(200)
