@@ -1,7 +1,7 @@
 """The cyclic collector at every opportunity: at each allocation (3.11), as soon as one has asked
-for it (3.12 on), or all the time (free-threaded builds, which wait for hundreds of allocations: another
-thread calls it); from what allocating calls call, and inside `__eq__`; and others who look into the
-containers by it (`gc.get_objects`, `gc.get_referrers`) while these change.
+for it (3.12 on), or all the time (free-threaded builds, which wait for hundreds of allocations:
+another thread calls it); from what allocating calls call, and inside `__eq__`; and others who look
+into the containers by it (`gc.get_objects`, `gc.get_referrers`) while these change.
 """
 
 import gc

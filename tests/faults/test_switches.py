@@ -140,7 +140,7 @@ def test_coroutines_that_eq_advances():
 
 
 def test_event_loops_inside_eq():
-    """`__eq__`, and factories, run an event loop of their own: its tasks use the same containers."""
+    """`__eq__`, and factories, run event loops of their own, whose tasks use the same dict."""
     d, values, times = ConcurrentDict(count=0), ConcurrentList(), rounds(6)
     found, loops = [], []
 
