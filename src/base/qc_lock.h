@@ -110,17 +110,47 @@ qc_lock_acquire(qc_lock *lock)
 #endif
 }
 
-QC_INLINE void
-qc_lock_release(qc_lock *lock)
+/* Without waiting, and without a call: false if somebody has it, or has left it behind. */
+QC_INLINE bool
+qc_lock_try(qc_lock *lock)
+{
+    qc_yield("lock");
+#if defined(__APPLE__)
+    if (qc_unlikely(qc_load_acquire(&lock->generation) != qc_fork_generation) ||
+        !os_unfair_lock_trylock(&lock->os))
+        return false;
+    if (qc_unlikely(qc_load_relaxed(&lock->half_done))) {
+        os_unfair_lock_unlock(&lock->os);
+        return false;
+    }
+    qc_store_release(&lock->state, QC_LOCK_HELD);
+    return true;
+#else
+    uint32_t unheld = 0; /* as in qc_lock_acquire */
+    return qc_likely(
+        qc_cas_acq_rel(&lock->state, &unheld, qc_lock_state(qc_fork_generation, QC_LOCK_HELD)));
+#endif
+}
+
+/* qc_lock_release without a call: true if qc_lock_wake is to be called next. */
+QC_INLINE bool
+qc_lock_let_go(qc_lock *lock)
 {
 #if defined(__APPLE__)
     qc_store_relaxed(&lock->half_done, 0u);
     qc_store_release(&lock->state, 0u);
     os_unfair_lock_unlock(&lock->os);
+    return false;
 #else
-    if (qc_unlikely((qc_exchange_acq_rel(&lock->state, 0u) & QC_LOCK_AWAITED) != 0))
-        qc_lock_wake(lock);
+    return qc_unlikely((qc_exchange_acq_rel(&lock->state, 0u) & QC_LOCK_AWAITED) != 0);
 #endif
+}
+
+QC_INLINE void
+qc_lock_release(qc_lock *lock)
+{
+    if (qc_lock_let_go(lock))
+        qc_lock_wake(lock);
 }
 
 /* By who has put nothing right: the lock is as it was found, and if that was

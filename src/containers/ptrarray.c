@@ -6,7 +6,6 @@ _Alignas(QC_LINE_PAIR) ptrarray ptrarray_none;
 
 #define WORDS_MAX ((PTRDIFF_MAX - sizeof(ptrarray)) / sizeof(qc_word))
 #define SMALLEST_BYTES 64
-#define DOUBLING_BYTES 512
 
 #ifdef QC_DEBUG
 void
@@ -34,7 +33,7 @@ roomy(size_t need)
         return need;
     size_t wanted = sizeof(ptrarray) + need * sizeof(qc_word);
     size_t bytes = SMALLEST_BYTES;
-    while (bytes < wanted && bytes < DOUBLING_BYTES)
+    while (bytes < wanted && bytes < PTRARRAY_DOUBLING_BYTES)
         bytes *= 2;
     if (bytes < wanted)
         bytes = (wanted + wanted / 8 + 63) / 64 * 64;
@@ -165,12 +164,6 @@ ptrarray_with(heap *h, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in)
     qc_store_relaxed(&fresh->size, ptrarray_size(a));
     ptrarray_check(fresh);
     return fresh;
-}
-
-bool
-ptrarray_is_too_large(ptrarray *a, size_t size)
-{
-    return size < a->capacity / 2 && ptrarray_bytes(a) > DOUBLING_BYTES;
 }
 
 /* ---- in place ---- */

@@ -392,9 +392,16 @@ ptrarray *ptrarray_without(heap *h, ptrarray *a, size_t start, size_t step, size
  * same room.  NULL: no memory. */
 ptrarray *ptrarray_with(heap *h, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in);
 
+/* Arrays grow by doubling up to so many bytes. */
+#define PTRARRAY_DOUBLING_BYTES 512
+
 /* Whether an array that has `size` words wastes so much that a smaller one is worth its
  * making: less than half is used, and that is not little. */
-bool ptrarray_is_too_large(ptrarray *a, size_t size);
+static inline bool
+ptrarray_is_too_large(ptrarray *a, size_t size)
+{
+    return size < a->capacity / 2 && ptrarray_bytes(a) > PTRARRAY_DOUBLING_BYTES;
+}
 
 /* Each word from `first` on. */
 QC_INLINE void

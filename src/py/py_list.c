@@ -148,8 +148,8 @@ index_of(PyObject *key, Py_ssize_t *index)
     return *index != -1 || !PyErr_Occurred();
 }
 
-QC_WORDS_ONLY static PyObject *
-list_subscript(PyObject *self, PyObject *key)
+PyObject *
+list_subscript_any(PyObject *self, PyObject *key)
 {
     Py_ssize_t index;
     if (qc_unlikely(PySlice_Check(key)))
@@ -162,8 +162,8 @@ list_subscript(PyObject *self, PyObject *key)
     return item;
 }
 
-static int
-list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
+int
+list_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value)
 {
     Py_ssize_t index;
     if (qc_unlikely(PySlice_Check(key)))

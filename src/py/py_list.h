@@ -4,6 +4,7 @@
  *   py_list_whole.c  what sees several elements: slices, copy, +, *, comparisons
  *   py_list_find.c   what compares elements with a value: in, index, count, remove
  *   py_list_write.c  what writes: the machinery, one element, the end, all elements
+ *   py_list_fast.c   l[i], l[i] = x, append and pop(), where nothing is in the way
  *   py_list_shift.c  what shifts elements: insert, pop, del, slice assignment, *=
  *   py_list_sort.c   sort and reverse
  *   py_list_atomic.c what list does not have: swap, compare_and_set, incr, drain
@@ -43,6 +44,23 @@ QC_INLINE qsbr_record *
 list_begin_write(list_object *l)
 {
     return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
+}
+
+/* The element at `index`, where nothing is in the way: no call, and no store but the
+ * section's two and the countdown to the next safe point (as in py_dict_read.c).  False:
+ * something is, or it is out of range, and nothing has been done. */
+QC_INLINE bool
+list_look_fast(list_object *l, Py_ssize_t index, qc_word *word)
+{
+    qsbr_record *rec = threads_begin_fast(&l->sharing);
+    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+        return false;
+    /* A negative index is out of any range as a size. */
+    bool hit = ptrarray_get(&l->array, rec, (size_t)index, word) == PTRARRAY_HIT;
+    if (qc_likely(hit))
+        refs_retain(*word);
+    qsbr_exit_leaf(rec);
+    return hit;
 }
 
 /* The word at `index`, retained; false if out of range.  No safe point: `rec` is from
@@ -93,7 +111,22 @@ list_lock(list_object *l)
         list_mend(l);
 }
 
-static inline void
+/* The same without a call: true if qc_lock_wake is to be called next. */
+QC_INLINE bool
+list_let_go(list_object *l)
+{
+    return qc_lock_let_go(&l->array.lock);
+}
+
+/* The lock where nothing is in the way: no safe point is due, nobody has it.  False:
+ * something is, and nothing is held. */
+QC_INLINE bool
+list_lock_fast(list_object *l)
+{
+    return threads_begin_fast(&l->sharing) != NULL && qc_lock_try(&l->array.lock);
+}
+
+QC_INLINE void
 list_unlock(list_object *l)
 {
     qc_lock_release(&l->array.lock);
@@ -136,10 +169,18 @@ int list_replace(list_object *l, ptrarray *fresh);
 int list_set(list_object *l, Py_ssize_t index, PyObject *value);
 int list_delete(list_object *l, Py_ssize_t index);
 
+/* What the operators do, and list_pop, where py_list_fast.c did not. */
+PyObject *list_subscript_any(PyObject *self, PyObject *key);
+int list_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value);
+PyObject *list_append_any(PyObject *self, PyObject *value);
+PyObject *list_pop_any(PyObject *self, PyObject *const *args, Py_ssize_t n);
+
 /* l[slice] = value, or del l[slice] if that is NULL. */
 int list_assign_slice(list_object *l, PyObject *slice, PyObject *value);
 
 /* Methods with their docstrings, and slots. */
+PyObject *list_subscript(PyObject *self, PyObject *key);
+int list_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
 PyObject *list_append(PyObject *self, PyObject *value);
 PyObject *list_extend(PyObject *self, PyObject *iterable);
 PyObject *list_iadd(PyObject *self, PyObject *iterable);

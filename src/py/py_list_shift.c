@@ -190,9 +190,11 @@ pop_word(list_object *l, Py_ssize_t index, const qc_word *ready, unsigned n, qc_
         unsigned k = 0;
         while (!object && k < n && ready[k] != *word)
             k++;
+        /* A number off the end leaves nothing behind that would have to wait. */
+        bool takes = object || i != size - 1 || ptrarray_is_too_large(a, i);
         if (!object && k == n)
             result = POP_OTHER;
-        else if (!list_write_may_take(&w) || !list_splice(&w, a, i, 1, NULL, 0))
+        else if ((takes && !list_write_may_take(&w)) || !list_splice(&w, a, i, 1, NULL, 0))
             result = POP_NO_MEMORY;
 #ifndef QC_BREAK_LIST_POP_AT_ONCE
         /* The list's reference is the caller's, unless a reader may be about to take one
@@ -250,14 +252,8 @@ pop_beside_others(list_object *l, qsbr_record *rec, Py_ssize_t index)
     return popped != NULL ? popped : (PyObject *)word_to_pointer(word);
 }
 
-const char list_pop_doc[] =
-    "pop($self, index=-1, /)\n--\n\n"
-    "Remove and return the element at index, the last one by default.\n\n"
-    "Atomic: takes the list's lock, and no two threads get the same element. Raises\n"
-    "IndexError if the list is empty or the index is out of range.";
-
 QC_WORDS_ONLY PyObject *
-list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
+list_pop_any(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     list_object *l = list_of(self);
     Py_ssize_t index = -1;

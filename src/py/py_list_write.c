@@ -217,32 +217,11 @@ list_replace(list_object *l, ptrarray *fresh)
 
 /* ---- one element ---- */
 
-/* Nobody else reads, so nothing has to wait (T1).  False: not done, try the other way. */
-static bool
-set_unshared(list_object *l, Py_ssize_t index, PyObject *value)
-{
-    if (sharing_is_shared(&l->sharing) || list_begin(l) == NULL)
-        return false;
-    list_lock(l);
-    size_t size = ptrarray_size(ptrarray_locked(&l->array));
-    size_t i = (size_t)index + (index < 0 ? size : 0);
-    bool may = i < size && !sharing_is_shared(&l->sharing);
-    qc_word old = may ? ptrarray_set(&l->array, i, refs_new_word(value)) : WORD_EMPTY;
-    list_unlock(l);
-    if (may)
-        refs_release(old);
-    return may;
-}
-
 QC_WORDS_ONLY int
 list_set(list_object *l, Py_ssize_t index, PyObject *value)
 {
     list_writing w;
     if (!state_may_store(l->state, value))
-        return -1;
-    if (set_unshared(l, index, value))
-        return 0;
-    if (PyErr_Occurred())
         return -1;
     ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
@@ -316,13 +295,8 @@ list_add(list_object *l, ptrarray *more, qc_word word)
     return done;
 }
 
-const char list_append_doc[] =
-    "append($self, value, /)\n--\n\n"
-    "Append value to the end of the list.\n\n"
-    "Atomic: takes the list's lock; readers see the list with it or without.";
-
 PyObject *
-list_append(PyObject *self, PyObject *value)
+list_append_any(PyObject *self, PyObject *value)
 {
     list_object *l = list_of(self);
     if (!state_may_store(l->state, value) || list_begin(l) == NULL)

@@ -56,6 +56,19 @@ numbers_object(qc_state *state, qc_word word)
     return PyFloat_FromDouble(word_to_double(word));
 }
 
+/* The object for the word of a number, if it takes neither memory nor a call; else NULL.
+ * May be asked for under a container's lock. */
+QC_INLINE PyObject *
+numbers_kept(qc_state *state, qc_word word)
+{
+    numbers *n = threads_cached.numbers;
+    if (qc_unlikely(!word_is_int(word) || n == NULL || !threads_cached_is_of(state)))
+        return NULL;
+    int64_t value = word_to_int(word);
+    size_t i = (uint64_t)value % NUMBERS_KEPT;
+    return qc_likely(n->kept[i].value == value) ? Py_NewRef(n->kept[i].object) : NULL;
+}
+
 /* For a number that has been stored or taken out already: what this thread keeps is
  * given up for it before there is a MemoryError. */
 PyObject *numbers_int_late(qc_state *state, int64_t value);

@@ -84,6 +84,30 @@ refs_number_word(PyObject *value, qc_word *word)
     return false;
 }
 
+/* The same without a call: false if it takes one to tell (an int of more than 30 bits). */
+QC_INLINE bool
+refs_word_at_once(PyObject *value, qc_word *word)
+{
+#if QC_NUMBERS_BY_VALUE
+    if (PyLong_CheckExact(value)) {
+#ifdef REFS_SMALL_INTS
+        if (qc_likely(refs_int_is_small(value))) {
+            *word = word_from_int(refs_small_int(value));
+            return true;
+        }
+#endif
+        return false;
+    }
+    if (PyFloat_CheckExact(value)) {
+        double d = PyFloat_AS_DOUBLE(value);
+        *word = d == d ? word_from_double(d) : word_from_pointer(value);
+        return true;
+    }
+#endif
+    *word = word_from_pointer(value);
+    return true;
+}
+
 /* A word for `value`; where that is a pointer it owns a new reference.  Cannot
  * fail, runs no Python code. */
 static inline qc_word

@@ -1,0 +1,206 @@
+/* ConcurrentList: what most programs do with a list most of the time, where nothing is in
+ * the way: no safe point is due, the list is this thread's or settled (T1), nobody has its
+ * lock, the number is a small one, the array has the room.  No call then, so that there
+ * is no frame, and no registers to be saved.  Where something is in the way nothing has
+ * been done, and the general functions begin anew.
+ *
+ * Under the lock: no Python code, no decref, no allocation, as everywhere. */
+#include "py/py_list_write.h"
+
+#include "py/py_numbers.h"
+
+/* Whether `key` is a small int: *index.  Without a call where the interpreter lets us see
+ * it. */
+QC_INLINE bool
+index_at_once(PyObject *key, Py_ssize_t *index)
+{
+    if (qc_unlikely(!PyLong_CheckExact(key)))
+        return false;
+#ifdef REFS_SMALL_INTS
+    if (qc_unlikely(!refs_int_is_small(key)))
+        return false;
+    *index = refs_small_int(key);
+#else
+    *index = PyLong_AsSsize_t(key);
+    if (qc_unlikely(*index == -1)) {
+        PyErr_Clear(); /* an OverflowError, or -1: the general function's business */
+        return false;
+    }
+#endif
+    return true;
+}
+
+/* ---- l[i] ---- */
+
+QC_WORDS_ONLY PyObject *
+list_subscript(PyObject *self, PyObject *key)
+{
+    Py_ssize_t index;
+    qc_word word;
+    if (qc_likely(index_at_once(key, &index) && list_look_fast(list_of(self), index, &word)))
+        return numbers_object(list_of(self)->state, word);
+    return list_subscript_any(self, key);
+}
+
+/* ---- what writes ---- */
+
+/* Each of these ends in a call of a function of its own where it does not end here, so
+ * that it has nothing to keep for one. */
+
+/* With the lock: this thread's local, with one item reserved (T2).  NULL: it has not been
+ * looked up before, or a writer has to wait first (T7), or there is no memory. */
+static retire_local *
+reserve_one(list_object *l)
+{
+    if (threads_cached.queue_id != l->state->queue_id || retire_must_wait(l->state->queue))
+        return NULL;
+    return retire_reserve(threads_cached.local, 1) ? threads_cached.local : NULL;
+}
+
+/* With the lock, which it releases: l[index] = value, where there is no such element, or
+ * readers may hold what is there (K8). */
+static QC_NOINLINE int
+set_locked(list_object *l, Py_ssize_t index, PyObject *value)
+{
+    size_t size = ptrarray_size(ptrarray_locked(&l->array));
+    size_t i = (size_t)index + (index < 0 ? size : 0);
+    retire_local *local = i < size ? reserve_one(l) : NULL;
+    if (local != NULL)
+        retire_ref(local, refs_release_item, ptrarray_set(&l->array, i, refs_new_word(value)));
+    list_unlock(l);
+    if (local == NULL)
+        return list_set(l, index, value);
+    retire_commit(local);
+    return 0;
+}
+
+static QC_NOINLINE int
+wake_after_set(list_object *l, qc_word old)
+{
+    qc_lock_wake(&l->array.lock);
+    refs_release(old);
+    return 0;
+}
+
+QC_WORDS_ONLY int
+list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
+{
+    list_object *l = list_of(self);
+    Py_ssize_t index;
+    qc_word word;
+    if (qc_unlikely(value == NULL || state_is_sentinel(l->state, value)) ||
+        !index_at_once(key, &index) || !refs_word_at_once(value, &word))
+        return list_ass_subscript_any(self, key, value);
+    if (!list_lock_fast(l))
+        return list_set(l, index, value);
+    ptrarray *a = ptrarray_locked(&l->array);
+    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
+    if (qc_unlikely(i >= size))
+        return set_locked(l, index, value);
+    /* A number is nobody's reference, so nothing has to wait where one is replaced. */
+    if (refs_word_is_object(ptrarray_word(a, i)) && sharing_is_shared(&l->sharing))
+        return set_locked(l, index, value);
+    refs_retain(word);
+    qc_word old = ptrarray_set(&l->array, i, word);
+    if (list_let_go(l))
+        return wake_after_set(l, old);
+    refs_release(old);
+    return 0;
+}
+
+const char list_append_doc[] =
+    "append($self, value, /)\n--\n\n"
+    "Append value to the end of the list.\n\n"
+    "Atomic: takes the list's lock; readers see the list with it or without.";
+
+/* With the lock, which it releases. */
+static QC_NOINLINE PyObject *
+append_locked(list_object *l, PyObject *value)
+{
+    list_unlock(l);
+    return list_append_any((PyObject *)l, value);
+}
+
+static QC_NOINLINE PyObject *
+wake_and_return(list_object *l, PyObject *result)
+{
+    qc_lock_wake(&l->array.lock);
+    return result;
+}
+
+QC_WORDS_ONLY PyObject *
+list_append(PyObject *self, PyObject *value)
+{
+    list_object *l = list_of(self);
+    qc_word word;
+    if (qc_unlikely(state_is_sentinel(l->state, value)) || !refs_word_at_once(value, &word) ||
+        !list_lock_fast(l))
+        return list_append_any(self, value);
+    ptrarray *a = ptrarray_locked(&l->array);
+    if (qc_unlikely(ptrarray_size(a) == a->capacity))
+        return append_locked(l, value);
+    refs_retain(word);
+    (void)ptrarray_append(a, word);
+    if (list_let_go(l))
+        return wake_and_return(l, Py_NewRef(Py_None));
+    Py_RETURN_NONE;
+}
+
+const char list_pop_doc[] =
+    "pop($self, index=-1, /)\n--\n\n"
+    "Remove and return the element at index, the last one by default.\n\n"
+    "Atomic: takes the list's lock, and no two threads get the same element. Raises\n"
+    "IndexError if the list is empty or the index is out of range.";
+
+/* With the lock, which it releases: pop(), of an object that readers may be about to take a
+ * reference from, so that the list's waits for them and the caller gets another (K8); or of
+ * something that takes more than that. */
+static QC_NOINLINE PyObject *
+pop_locked(list_object *l)
+{
+    ptrarray *a = ptrarray_locked(&l->array);
+    size_t size = ptrarray_size(a);
+    bool here = size != 0 && !ptrarray_is_too_large(a, size - 1) &&
+                refs_word_is_object(ptrarray_word(a, size - 1)) && sharing_is_shared(&l->sharing);
+    retire_local *local = here ? reserve_one(l) : NULL;
+    qc_word word = WORD_EMPTY;
+    if (local != NULL) {
+        word = ptrarray_pop(a);
+#ifndef QC_BREAK_LIST_POP_AT_ONCE
+        refs_retain(word);
+        retire_ref(local, refs_release_item, word);
+#endif
+    }
+    list_unlock(l);
+    if (local == NULL)
+        return list_pop_any((PyObject *)l, NULL, 0);
+    retire_commit(local);
+    return word_to_pointer(word);
+}
+
+QC_WORDS_ONLY PyObject *
+list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    list_object *l = list_of(self);
+    if (qc_unlikely(n != 0) || !list_lock_fast(l))
+        return list_pop_any(self, args, n);
+    ptrarray *a = ptrarray_locked(&l->array);
+    size_t size = ptrarray_size(a);
+    if (qc_unlikely(size == 0 || ptrarray_is_too_large(a, size - 1)))
+        return pop_locked(l);
+    qc_word word = ptrarray_word(a, size - 1);
+    PyObject *item;
+    if (!refs_word_is_object(word)) {
+        /* Its object comes first: what can fail comes before the change (T2). */
+        item = numbers_kept(l->state, word);
+        if (qc_unlikely(item == NULL))
+            return pop_locked(l);
+    }
+    else {
+        if (sharing_is_shared(&l->sharing))
+            return pop_locked(l);
+        item = word_to_pointer(word); /* the list's reference is the caller's */
+    }
+    (void)ptrarray_pop(a);
+    return list_let_go(l) ? wake_and_return(l, item) : item;
+}
