@@ -353,8 +353,9 @@ assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptra
 static const char *
 not_an_iterable(Py_ssize_t step)
 {
-    return PY_VERSION_HEX < 0x030D0000 && step == 1 ? "can only assign an iterable"
-                                                    : "must assign iterable to extended slice";
+    const bool one_message = (PY_VERSION_HEX >= 0x030D0000);
+    return !one_message && step == 1 ? "can only assign an iterable"
+                                     : "must assign iterable to extended slice";
 }
 
 typedef enum { SLICE_DONE, SLICE_NO_MEMORY, SLICE_OTHER_SIZE } slice_result;
