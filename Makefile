@@ -1,6 +1,7 @@
 # make demo    make .venv, install, run the demo; ARGS="--threads 4 FOLDER" goes to it
 # make test    all tests with $(PYTHON) and every other supported interpreter found;
-#              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest
+#              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest;
+#              the race tests under ThreadSanitizer too where there is a python3.15t-tsan
 # make lint    formatting and static checks          make format   apply the formatting
 # make mutants builds that are broken on purpose, each of which a checker must notice
 # make bench   ours and the alternatives, the cases that have goals (5 minutes), with every kind of

@@ -5,8 +5,10 @@
 The default interpreter is the one that runs this. Each has a virtual environment,
 .venv-NAME, that lives on between runs; two of them are tested at a time. What does not
 depend on the interpreter (the C programs, the structure of the sources) is tested by
-the default one alone. The outputs are in build/test-results; the closing summary is
-pytest's own, over the tests of all of them (tests/replay.py).
+the default one alone. Without arguments the race tests also run under ThreadSanitizer,
+where there is an interpreter built with it (thread_sanitizer.py). The outputs are in
+build/test-results; the closing summary is pytest's own, over the tests of all of them
+(tests/replay.py).
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import interpreters
+import thread_sanitizer
 import venvs
 
 RESULTS = venvs.ROOT / "build" / "test-results"
 ONCE = ["tests/engine", "tests/fuzz/test_fuzz.py", "tests/model"]
 ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py", "tests/test_soak.py"]
+ONCE += ["tests/test_thread_sanitizer.py"]
 AT_ONCE = 2
 LIMIT = 30 * 60  # seconds for one interpreter's suite: a hang is a failure, not a wait
 
@@ -38,21 +42,28 @@ def main(arguments: list[str]) -> int:
     if default is None or not default.supported:
         sys.exit("make test needs CPython 3.11 to 3.15: choose one with PYTHON=...")
     found = [default] + [i for i in interpreters.find_all() if i.name != default.name]
+    with_tsan = thread_sanitizer.find()
+    if with_tsan is None:
+        say(thread_sanitizer.NONE_FOUND)
+    elif with_tsan.name not in only and (only or arguments):
+        with_tsan = None
     chosen = [i for i in found if not only or i.name in only]
-    for name in set(only) - {i.name for i in found}:
+    for name in set(only) - {i.name for i in [*found, *filter(None, [with_tsan])]}:
         sys.exit(f"There is no interpreter {name} on this machine.")
     for i in [i for i in chosen if i.lacks]:
         say(f"{i.name:6} left out: {i.path} has no {i.lacks}")
     usable = [i for i in chosen if not i.lacks]
-    if not usable:
+    if not usable and with_tsan is None:
         sys.exit("No interpreter here can make virtual environments and build extensions.")
-    say("Testing with " + ", ".join(i.name for i in usable))
+    say("Testing with " + ", ".join(i.name for i in [*usable, *filter(None, [with_tsan])]))
 
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir(parents=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # The first one tests what is tested once.
         jobs = [pool.submit(run, i, arguments, i is usable[0]) for i in usable]
+        if with_tsan is not None:
+            jobs.append(pool.submit(run_under_tsan, with_tsan, default, arguments))
         for job in jobs:
             job.result()
     if not any(i.free_threaded for i in usable):
@@ -63,21 +74,49 @@ def main(arguments: list[str]) -> int:
 def run(interpreter: interpreters.Interpreter, arguments: list[str], once: bool) -> None:
     """One interpreter's suite; what becomes of it is in the results folder."""
     name = interpreter.name
-    log = RESULTS / f"{name}.log"
-    result = RESULTS / f"{name}.xml"
     began = time.monotonic()
     try:
         python = venvs.ensure(venvs.ROOT / f".venv-{name}", "test,demo", interpreter.path)
     except subprocess.CalledProcessError as error:
         say(f"{name:6} COULD NOT BE SET UP")
-        write_failure(result, "setup", f"{error}; see above for what it printed.")
+        write_failure(RESULTS / f"{name}.xml", "setup", f"{error}; see above for what it printed.")
         return
     say(f"{name:6} installed after {time.monotonic() - began:.0f} s, tests begin")
-    command = [str(python), "-m", "pytest", f"--junitxml={result}", *arguments]
+    command = [str(python), "-m", "pytest", *arguments]
     command += [] if once else [f"--ignore={path}" for path in ONCE]
     if not once and not interpreter.free_threaded:  # takes a minute and more in CI
         command += ["--ignore=tests/fuzz/test_fuzz_api.py"]
-    environment = dict(os.environ)
+    run_pytest(name, command, {})
+
+
+def run_under_tsan(
+    interpreter: interpreters.Interpreter, default: interpreters.Interpreter, arguments: list[str]
+) -> None:
+    """The race tests; a report about us is a failure of its own."""
+    name = interpreter.name
+    reported = RESULTS / f"{name}-reports.xml"
+
+    def run_tests(command: list[str], settings: dict[str, str]) -> None:
+        say(f"{name} installed, the race tests begin")
+        run_pytest(name, [*command, *arguments], settings)
+
+    try:
+        pip = venvs.ensure(venvs.ROOT / f".venv-{default.name}", "test,demo", default.path)
+        reports = thread_sanitizer.run(interpreter, pip, RESULTS / name, say, run_tests)
+    except (subprocess.CalledProcessError, thread_sanitizer.Wrong) as error:
+        say(f"{name} FAILED: {error}")
+        write_failure(reported, "setup", str(error))
+        return
+    say(f"{name} {len(reports)} reports of ThreadSanitizer about the extension")
+    if reports:
+        write_failure(reported, "reports", "\n".join(reports))
+
+
+def run_pytest(name: str, command: list[str], settings: dict[str, str]) -> None:
+    log = RESULTS / f"{name}.log"
+    result = RESULTS / f"{name}.xml"
+    command = [*command, f"--junitxml={result}"]
+    environment = {**os.environ, **settings}
     # Free-threaded means without the GIL, whatever the caller's shell says.
     environment.pop("PYTHON_GIL", None)
     with log.open("w") as out:

@@ -22,7 +22,7 @@ INPUTS = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"]
 INPUT_TREES = ["src", "qsbrcontainers", "build_support"]
 
 # Builds write to the source tree (build/, *.egg-info): one at a time.
-_building = threading.Lock()
+building = threading.Lock()
 
 
 def ensure(venv: Path, extras: str, python: str, **switches: str) -> Path:
@@ -32,31 +32,30 @@ def ensure(venv: Path, extras: str, python: str, **switches: str) -> Path:
     executable = venv / "bin" / "python"
     stamp = venv / "installed-from"
     environment = {**os.environ, **switches}
-    wanted = f"{python} {extras} {_fingerprint(environment)}\n"
+    wanted = f"{python} {extras} {fingerprint(environment)}\n"
     if executable.exists() and stamp.exists() and stamp.read_text() == wanted:
         return executable
-    with _building:
+    with building:
         if not stamp.exists() or stamp.read_text().split(" ")[0] != python:
             shutil.rmtree(venv, ignore_errors=True)
-            _call([python, "-m", "venv", str(venv)])
+            call([python, "-m", "venv", str(venv)])
         stamp.unlink(missing_ok=True)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         pip = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        linked = mimalloc() if "test" in extras.split(",") else []
         # pip reinstalls a directory even where the version is the same.
-        _call([*pip, f"{ROOT}[{extras}]", *_mimalloc(extras)], environment)
+        call([*pip, f"{ROOT}[{extras}]", *linked], environment)
         stamp.write_text(wanted)
     return executable
 
 
-def _mimalloc(extras: str) -> list[str]:
+def mimalloc() -> list[str]:
     """The C programs in tests/engine are linked with it too, outside pip's isolated build."""
-    if "test" not in extras.split(","):
-        return []
     tool = str(ROOT / "build_support" / "mimalloc_link.py")
     return subprocess.check_output([sys.executable, tool, "requirements"], text=True).splitlines()
 
 
-def _fingerprint(environment: Mapping[str, str]) -> str:
+def fingerprint(environment: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     files = [ROOT / name for name in INPUTS]
     for tree in INPUT_TREES:
@@ -71,7 +70,7 @@ def _fingerprint(environment: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _call(command: list[str], environment: Mapping[str, str] | None = None) -> None:
+def call(command: list[str], environment: Mapping[str, str] | None = None) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
 
 
