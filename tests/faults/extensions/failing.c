@@ -1,7 +1,7 @@
 /* The module _failing, a part of the extension's debug build: one call of a function in which
  * the n-th allocation fails, or all from there on. Whose allocations: the interpreter's, those
  * of our heap, or those that we ask libc for. They are the calling thread's, but for the heap's,
- * which are everybody's. */
+ * which are everybody's.  And threads that sleep at one of the yield hook's places. */
 #include "failing.h"
 #undef malloc
 #undef calloc
@@ -10,6 +10,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <string.h>
+#include <time.h>
+
+#include "base/qc_debug.h"
 #include "heap/heap.h"
 
 typedef struct {
@@ -83,6 +87,45 @@ python_free(void *context, void *block)
     a->free(a->ctx, block);
 }
 
+/* ---- sleeping ---- */
+
+static char place_to_sleep[32];
+static struct timespec how_long;
+static _Atomic unsigned long slept;
+
+static void
+sleep_there(const char *place)
+{
+    if (strcmp(place, place_to_sleep) != 0)
+        return;
+    slept++;
+    nanosleep(&how_long, NULL);
+}
+
+/* sleep_at(place, milliseconds): from now on, who comes there, with all that it holds. */
+static PyObject *
+sleep_at(PyObject *module, PyObject *args)
+{
+    const char *place;
+    long ms;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sl", &place, &ms))
+        return NULL;
+    snprintf(place_to_sleep, sizeof place_to_sleep, "%s", place);
+    how_long.tv_nsec = ms * 1000000;
+    qc_yield_hook = sleep_there;
+    Py_RETURN_NONE;
+}
+
+/* How many have come there. */
+static PyObject *
+how_many_slept(PyObject *module, PyObject *ignored)
+{
+    (void)module;
+    (void)ignored;
+    return PyLong_FromUnsignedLong(slept);
+}
+
 /* ---- the module ---- */
 
 /* call(whose, n, forever, function) -> (how many failed, result); raises what it raises. */
@@ -115,6 +158,8 @@ call(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"call", call, METH_VARARGS, NULL},
+    {"sleep_at", sleep_at, METH_VARARGS, NULL},
+    {"slept", how_many_slept, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
