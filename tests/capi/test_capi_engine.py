@@ -256,7 +256,8 @@ def test_T5_nothing_runs_while_a_reader_may_see_it(p):
 
 @pytest.mark.parametrize("size", [0, 8, 2 << 20])
 def test_T2_retiring_the_pointer_to_nothing_calls_the_function_with_it(p, size, monkeypatch):
-    """An item like others: it is counted, it waits for the readers, and is run once."""
+    """An item like others: it is counted, it waits for the readers, and is run once. Caught: a
+    retire() that takes 0 for nothing to do."""
     freed = []
     module = types.ModuleType("probe_nulls")
     module.freed = freed

@@ -214,7 +214,8 @@ class CallsOnIndex:
 
 def test_objects_and_referrers_are_looked_up_all_along():
     """Those who look see containers in which things come and go: what stays has its container as a
-    referrer, each time, and nothing that they got is a dead object."""
+    referrer, each time, and nothing that they got is a dead object. Caught: a tp_traverse that
+    leaves an element out."""
     d, values, census = ConcurrentDict(count=0), ConcurrentList(), Census()
     stays = [census.new(i) for i in range(5)]
     for i, each in enumerate(stays):
