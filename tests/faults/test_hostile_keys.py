@@ -92,7 +92,9 @@ def mine(d):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_K1_eq_that_changes_the_dict_beside_others(change):
-    """Valid: the operation returns, or raises KeyError or TypeError (`incr` of an object)."""
+    """Valid: the operation returns, or raises KeyError or TypeError (`incr` of an object).
+
+    Caught: a lookup that does not look whether the table changed under the comparison."""
     d = ConcurrentDict()
     company = DictCompany(d)
     called = []
@@ -139,7 +141,7 @@ def test_K7_eq_that_clears_the_dict_beside_others():
 @pytest.mark.parametrize("stored", [False, True])
 def test_K8_a_colliding_eq_that_raises_beside_others(stored):
     """Valid: its exception, from each method; keys, values and the key that was asked for have as
-    many references as before."""
+    many references as before. Caught: a reference dropped twice where a comparison fails."""
 
     def boom():
         raise Boom

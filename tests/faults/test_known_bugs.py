@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -49,6 +50,7 @@ DICT_CHANGES = {
 
 @pytest.mark.parametrize("change", DICT_CHANGES)
 def test_iteration_during_mutation_crashes_or_yields_a_key_twice(change):
+    """Caught: an iterator that goes on in a new table from its beginning."""
     for view in (iter, lambda d: iter(d.items()), lambda d: iter(d.values())):
         d = shared(ConcurrentDict((i, [i]) for i in range(40)))
         met = []
@@ -106,6 +108,7 @@ def test_a_result_returned_with_an_exception_set(kind, monkeypatch):
 
 
 def test_repeated_initialization_leaks():
+    """Caught: a list that keeps a reference to what it is made of anew."""
     census = Census()
     for make in (lambda c: c, shared):
         d, values = make(ConcurrentDict()), make(ConcurrentList())
@@ -128,6 +131,7 @@ def test_repeated_initialization_leaks():
 
 
 def test_a_colliding_eq_that_raises_drops_a_reference_twice():
+    """Caught: a Py_DECREF of the stored key too many where a comparison fails (a crash)."""
     stored, asked, value = RaisesOnEq(1), SameHash(2), object()
     d = shared(ConcurrentDict([(stored, value)]))
     before = references([stored, asked, value])
@@ -183,6 +187,7 @@ def test_an_allocation_failure_in_a_resize_counts_keys_twice(debug_build):
 
 @pytest.mark.parametrize("make", [lambda c: c, shared])
 def test_memory_grows_without_bound_under_set_and_delete_of_the_same_keys(make):
+    """Caught: a table made twice as large whenever it is full, of deleted entries too."""
     d, values = make(ConcurrentDict()), make(ConcurrentList())
     sizes = []
     for i in range(30_000):
@@ -274,7 +279,8 @@ def test_the_record_array_moves_while_someone_waits_for_its_lock():
 
 def test_a_destructor_comes_back_into_the_processing():
     """It retires more and asks for the processing in the middle of it: that goes on, one after the
-    other, and does not nest (two thousand deep it would end at a limit)."""
+    other, and does not nest (two thousand deep it would end at a limit). Caught: processing
+    without its flag."""
     d, depths, length = shared(ConcurrentDict()), [], 2000
     inside = [0]
 
@@ -300,26 +306,33 @@ def test_a_destructor_comes_back_into_the_processing():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_waiters_hang_after_an_interrupt_in_a_factory(error):
-    for _ in range(rounds(20)):
-        d, inside = ConcurrentDict(), threading.Event()
+    """Caught: a creator that does not say that it is over when its factory has raised (a hang)."""
+    for _ in range(rounds(5)):
+        d, inside, through = ConcurrentDict(), threading.Event(), threading.Semaphore(0)
 
-        def interrupted(_, d=d, inside=inside):
+        def interrupted(_, d=d, inside=inside, through=through):
             def factory():
                 inside.set()
+                time.sleep(0.05)  # so that they do wait
                 raise error
 
             with pytest.raises(error):
                 d.get_or_create("key", factory)
+            # Lives on: where its creator is gone nobody waits for it anyway.
+            return all(through.acquire(timeout=TIMEOUT / 2) for _ in range(4))
 
-        def wait(me, d=d, inside=inside):
+        def wait(me, d=d, inside=inside, through=through):
             inside.wait(TIMEOUT)
-            return d.get_or_create("key", lambda: "made")
+            value = d.get_or_create("key", lambda: "made")
+            through.release()
+            return value
 
-        assert run_threads(1, interrupted, 4, wait)[1:] == ["made"] * 4
+        assert run_threads(1, interrupted, 4, wait) == [True, *["made"] * 4]
 
 
 @pytest.mark.parametrize("make", [lambda c: c, shared])
 def test_deleted_keys_are_kept_alive(make):
+    """Caught: a removal that does not drop the key."""
     ways = [
         lambda d, k: d.__delitem__(k),
         lambda d, k: d.pop(k),
@@ -459,7 +472,7 @@ LIST_DROPPING = {
 @pytest.mark.parametrize("kind", ["dict", "list"])
 def test_a_decref_inside_a_lock_lets_another_thread_in(kind, make):
     """A finalizer waits for another thread that changes the same container: under the lock nobody
-    would come out of this."""
+    would come out of this. Caught: references dropped before unlocking (a hang)."""
     ended = []
 
     class Waits:
