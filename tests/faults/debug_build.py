@@ -32,6 +32,9 @@ def debug_build(tmp_path_factory):
     call += ["-DQC_HEAP_LIBC", f"-I{ROOT / 'src'}", f"-I{ROOT / 'qsbrcontainers' / 'include'}"]
     call += ["-include", str(EXTENSIONS / "failing.h"), "-isystem", sysconfig.get_path("include")]
     call += ["-shared"] if sys.platform != "darwin" else ["-bundle", "-undefined", "dynamic_lookup"]
+    if os.environ.get("QSBRCONTAINERS_COVERAGE") == "1":  # tests/covered.py
+        call += ["-O0", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
+        call += [str(ROOT / "build_support" / "coverage_dump.c")]
     # To see the tests fail, as in tests/engine.
     call += [f"-DQC_BREAK_{name}" for name in os.environ.get("QC_BREAK", "").split(",") if name]
     call += sorted(str(path) for path in (ROOT / "src").rglob("*.c"))
