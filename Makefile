@@ -3,6 +3,7 @@
 #              ONLY="3.15t 3.11" chooses among them, ARGS="-k incr" goes to pytest;
 #              the race tests under ThreadSanitizer too where there is a python3.15t-tsan
 # make lint    formatting and static checks          make format   apply the formatting
+# make analyze clang-tidy, cppcheck and gcc's analyzer over src
 # make mutants builds that are broken on purpose, each of which a checker must notice
 # make bench   ours and the alternatives, the cases that have goals (5 minutes), with every kind of
 #              interpreter; ONLY and ARGS, for benchmarks/suite.py, choose; BENCH=churn,
@@ -27,8 +28,8 @@ CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14) clang-format)
 
 C_FILES = $(shell find src tests benchmarks qsbrcontainers -name '*.[ch]')
 
-.PHONY: demo test lint format example-load bench bench-full instructions stress soak mutants fuzz \
-	coverage clean
+.PHONY: demo test lint analyze format example-load bench bench-full instructions stress soak mutants \
+	fuzz coverage clean
 
 # -P: not the sources in this folder, which are without the extension.
 demo:
@@ -54,6 +55,9 @@ soak:
 fuzz:
 	@$(PYTHON) tests/venvs.py .venv-fuzz test $(PYTHON)
 	@QC_FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) .venv-fuzz/bin/python -m pytest tests/fuzz -s -o timeout=0 $(ARGS)
+
+analyze:
+	@$(PYTHON) tests/analyzed.py $(ARGS)
 
 coverage:
 	@$(PYTHON) tests/covered.py $(ARGS)

@@ -350,7 +350,7 @@ static PyType_Slot items_slots[] = {
     {                                                                                              \
         .name = "qsbrcontainers._native." type_name, .basicsize = sizeof(view_object),             \
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,      \
-        .slots = type_slots                                                                        \
+        .slots = (type_slots)                                                                      \
     }
 
 static PyType_Spec view_specs[] = {

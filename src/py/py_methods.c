@@ -28,7 +28,7 @@ methods_parse_args(const char *function, const char *const *names, Py_ssize_t mi
         given[i] = args[n + k];
     }
     for (Py_ssize_t i = 0; i < max; i++) {
-        if (given[i] == NULL && i < min) {
+        if (i < min && given[i] == NULL) {
             PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s' (pos %zd)", function,
                          names[i], i + 1);
             return false;

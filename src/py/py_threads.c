@@ -20,8 +20,8 @@ init_process(void)
     bad_limit = limits_from_environment();
     process_ok = bad_limit == NULL && barrier_init(barrier_wanted) && qsbr_init();
 #ifdef QC_DEBUG
-    const char *yield = getenv("QSBRCONTAINERS_YIELD");
-    qc_yield_at_random(yield != NULL ? (unsigned)atoi(yield) : 0);
+    const char *yield = getenv("QSBRCONTAINERS_YIELD"); /* NOLINT(concurrency-mt-unsafe) */
+    qc_yield_at_random(yield != NULL ? (unsigned)strtoul(yield, NULL, 10) : 0);
 #endif
     /* The TLS destructor and the fork handler must outlive any dlclose. */
     Dl_info info;
@@ -32,13 +32,14 @@ init_process(void)
 int
 threads_init_process(void)
 {
-    barrier_wanted = getenv("QSBRCONTAINERS_BARRIER");
+    /* At import; only what changes the environment just then could hurt. */
+    barrier_wanted = getenv("QSBRCONTAINERS_BARRIER"); /* NOLINT(concurrency-mt-unsafe) */
     if (barrier_wanted != NULL && barrier_wanted[0] == '\0')
         barrier_wanted = NULL;
     pthread_once(&process_once, init_process);
     if (bad_limit != NULL) {
         PyErr_Format(PyExc_ImportError, "%s=%s: not a number, or out of range", bad_limit,
-                     getenv(bad_limit));
+                     getenv(bad_limit)); /* NOLINT(concurrency-mt-unsafe): as above */
         return -1;
     }
     if (!process_ok) {
