@@ -23,15 +23,16 @@ QC_INLINE keytable_result
 find_again(probe_ctx *p, uint64_t hash, const dict_place *place, keytable_pos *pos)
 {
     keytable *t = keytable_locked(&p->d->map);
-    if (place->table_id != t->id)
-        return find_locked(p, hash, pos);
-#ifndef QC_BREAK_PLACE_BLIND
-    if (qc_unlikely(qc_load_relaxed(&t->index[place->slot]) != KEYTABLE_EMPTY))
-        return find_locked(p, hash, pos);
+#ifdef QC_BREAK_PLACE_BLIND
+    if (place->table_id == t->id) {
+#else
+    if (place->table_id == t->id && qc_load_relaxed(&t->index[place->slot]) == KEYTABLE_EMPTY) {
 #endif
-    pos->table = t;
-    pos->slot = place->slot;
-    return KEYTABLE_MISS;
+        pos->table = t;
+        pos->slot = place->slot;
+        return KEYTABLE_MISS;
+    }
+    return find_locked(p, hash, pos);
 }
 
 /* retire_fn: the map's reference to a table that was replaced. */

@@ -354,17 +354,23 @@ reopen(retire_local *local, retire_batch *batch, bool fresh)
 static void
 append(retire_batch *batch, retire_batch *from)
 {
-    for (uint32_t i = 0; i < from->n; i++)
-        batch->items[batch->n + i] = from->items[i];
-    batch->n += from->n;
+    qc_assert(from->n != 0);
+    retire_item *to = &batch->items[batch->n];
+    uint32_t n = from->n;
+    to[0] = from->items[0]; /* mostly all there is */
+    for (uint32_t i = 1; qc_unlikely(i < n); i++)
+        to[i] = from->items[i];
+    batch->n += n;
     batch->blocks += from->blocks;
     batch->bytes += from->bytes;
     if (from->largest > batch->largest)
         batch->largest = from->largest;
 #ifdef QC_BREAK_TAG_BEFORE_LAST_ITEM
     batch->goal = from->goal;
+    from->goal = 0;
 #endif
-    retire_make_empty(from);
+    from->n = from->blocks = 0;
+    from->bytes = from->largest = 0;
 }
 
 /* (owner writes) */
