@@ -204,6 +204,7 @@ def test_memory_grows_without_bound_under_set_and_delete_of_the_same_keys(make):
 
 
 def test_extend_shows_uninitialized_slots():
+    """A generator, and other threads, see nothing of it or all. Caught: LIST_EXTEND_BY_ONE."""
     census = Census()
     values, seen = shared(ConcurrentList([census.new(-1)])), []
 
