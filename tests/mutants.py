@@ -253,6 +253,10 @@ IN_PYTHON = {
         "append_index() returns the length that it found before",
         "test_list_linearizability",
     ),
+    "TURNS_NO_WAIT": (
+        "a second thread steps an iterator while its owner may be in a step",
+        "test_list",
+    ),
     "NO_RELOOK": (
         "get_or_create() does not look again after it has registered",
         "test_get_or_create",

@@ -1,7 +1,8 @@
 /* The iterators of ConcurrentList: a list and an index, that goes up, or down.
  *
- * The index moves by a CAS after the element was read, so that threads that share
- * an iterator get each index once, and none that is past the end is used up.  An
+ * The index moves after the element was read, by a store while only one thread
+ * steps, by a CAS afterwards (py_turns.h): so threads that share an iterator
+ * get each index once, and none that is past the end is used up.  An
  * iterator that has seen the end stays there (DONE; one below 0, as it happens).  It
  * keeps its reference to the list all the same: other threads may be in the middle of
  * a step.  All accesses of the index are relaxed: it is a number, nothing hangs on it.
@@ -9,6 +10,7 @@
 #include "py/py_list.h"
 
 #include "py/py_numbers.h"
+#include "py/py_turns.h"
 
 #include <stddef.h>
 
@@ -18,6 +20,7 @@ typedef struct {
     PyObject_HEAD
     list_object *list; /* NULL after tp_clear */
     _Atomic size_t index;
+    turns turns;
 } list_iter_object;
 
 #define iter_of(op) ((list_iter_object *)(op))
@@ -30,6 +33,7 @@ iter_new(PyTypeObject *type, PyObject *list, size_t index)
         return NULL;
     it->list = (list_object *)Py_NewRef(list);
     qc_store_relaxed(&it->index, index);
+    turns_init(&it->turns);
     PyObject_GC_Track(it);
     return (PyObject *)it;
 }
@@ -53,10 +57,41 @@ list_reversed(PyObject *self, PyObject *Py_UNUSED(ignored))
     return n < 0 ? NULL : iter_new(list_of(self)->state->list_reversed_type, self, (size_t)n - 1);
 }
 
-QC_INLINE PyObject *
-iter_step(PyObject *self, size_t step)
+/* In a section: moves the index from `i` to `to`, if it is still there. */
+QC_INLINE bool
+move(list_iter_object *it, turn turn, size_t i, size_t to)
 {
-    list_iter_object *it = iter_of(self);
+    if (turn == TURN_ANYBODYS)
+        return qc_cas_relaxed(&it->index, &i, to);
+    qc_store_relaxed(&it->index, to);
+    return true;
+}
+
+/* A step of the owner's where nothing is in the way, without a call (py_list_fast.c).
+ * False: there is, or it is the end, and nothing has been done. */
+QC_INLINE bool
+step_fast(list_iter_object *it, size_t step, qc_word *word)
+{
+    list_object *l = it->list;
+    qsbr_record *rec = qc_likely(l != NULL) ? threads_begin_fast(&l->sharing) : NULL;
+    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+        return false;
+    bool hit = turns_is_mine(&it->turns, rec);
+    if (qc_likely(hit)) {
+        size_t i = qc_load_relaxed(&it->index); /* DONE is in no list */
+        hit = ptrarray_get(&l->array, rec, i, word) == PTRARRAY_HIT;
+        if (qc_likely(hit)) {
+            qc_store_relaxed(&it->index, i + step);
+            refs_retain(*word);
+        }
+    }
+    qsbr_exit_leaf(rec);
+    return hit;
+}
+
+static QC_NOINLINE PyObject *
+step_any(list_iter_object *it, size_t step)
+{
     list_object *l = it->list;
     if (l == NULL || qc_load_relaxed(&it->index) == DONE)
         return NULL;
@@ -64,19 +99,34 @@ iter_step(PyObject *self, size_t step)
     if (rec == NULL)
         return NULL;
     qc_word word = WORD_EMPTY;
-    ptrarray_result result;
-    bool mine;
+    ptrarray_result result = PTRARRAY_OUT;
+    bool moved = false;
     do {
         /* One try a section, so that it is a short one (Q2). */
         qsbr_enter(rec);
-        size_t i = qc_load_relaxed(&it->index);
-        result = i == DONE ? PTRARRAY_OUT : ptrarray_get(&l->array, rec, i, &word);
-        mine = qc_cas_relaxed(&it->index, &i, result == PTRARRAY_HIT ? i + step : DONE);
-        if (mine && result == PTRARRAY_HIT)
-            refs_retain(word);
+        turn turn = turns_whose(&it->turns, rec);
+        if (turn != TURN_LATER) {
+            size_t i = qc_load_relaxed(&it->index);
+            result = i == DONE ? PTRARRAY_OUT : ptrarray_get(&l->array, rec, i, &word);
+            moved = move(it, turn, i, result == PTRARRAY_HIT ? i + step : DONE);
+            if (moved && result == PTRARRAY_HIT)
+                refs_retain(word);
+        }
         qsbr_exit(rec);
-    } while (qc_unlikely(!mine));
+        if (turn == TURN_LATER && !turns_share(&it->turns))
+            return NULL;
+    } while (qc_unlikely(!moved));
     return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
+}
+
+QC_INLINE PyObject *
+iter_step(PyObject *self, size_t step)
+{
+    list_iter_object *it = iter_of(self);
+    qc_word word;
+    if (qc_likely(step_fast(it, step, &word)))
+        return numbers_object(it->list->state, word);
+    return step_any(it, step);
 }
 
 QC_WORDS_ONLY static PyObject *
@@ -85,7 +135,7 @@ iter_next(PyObject *self)
     return iter_step(self, 1);
 }
 
-static PyObject *
+QC_WORDS_ONLY static PyObject *
 reversed_next(PyObject *self)
 {
     return iter_step(self, (size_t)-1);
@@ -150,9 +200,17 @@ iter_setstate(PyObject *self, PyObject *state)
         return NULL;
     bool down = is_reversed(it);
     size_t new = index < 0 ? down ? DONE : 0 : index >= size ? (size_t)size - down : (size_t)index;
-    size_t old = qc_load_relaxed(&it->index);
-    while (old != DONE && !qc_cas_relaxed(&it->index, &old, new))
-        ;
+    qsbr_record *rec = qsbr_self; /* the length's */
+    bool done = false;
+    while (!done) {
+        qsbr_enter(rec);
+        turn turn = turns_whose(&it->turns, rec);
+        size_t old = qc_load_relaxed(&it->index);
+        done = turn != TURN_LATER && (old == DONE || move(it, turn, old, new));
+        qsbr_exit(rec);
+        if (turn == TURN_LATER && !turns_share(&it->turns))
+            return NULL;
+    }
     Py_RETURN_NONE;
 }
 

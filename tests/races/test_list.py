@@ -1,5 +1,7 @@
 """A1-A6: the list read without a lock, beside appends, pops, extends, assignments and clears."""
 
+import threading
+
 import pytest
 from support import Census, rounds, run_threads, scaled, settle
 
@@ -160,6 +162,30 @@ def test_A1_iteration_ends_while_others_append():
                     break
 
     run_threads(2, iterate, background=[append])
+
+
+def test_A1_the_owner_of_an_iterator_and_a_second_thread_share_it():
+    """The first to step does so by plain stores until another thread comes. Caught, on 3.15t with a
+    debug build and QSBRCONTAINERS_YIELD=3: TURNS_NO_WAIT (elements twice)."""
+    size = 200
+    values = ConcurrentList(range(size))
+    for _ in range(scaled(60)):
+        handed, made = [], threading.Event()
+
+        def make_and_step(_, handed=handed, made=made):
+            iterator = iter(values)
+            handed.append(iterator)
+            first = [next(iterator) for _ in range(5)]
+            made.set()
+            return first + list(iterator)
+
+        def step(_, handed=handed, made=made):
+            made.wait()
+            return list(handed[0])
+
+        mine, theirs = run_threads(1, make_and_step, 1, step)
+        assert mine == sorted(mine) and theirs == sorted(theirs)
+        assert sorted(mine + theirs) == list(range(size))
 
 
 def test_A1_an_iterator_shared_by_threads():
