@@ -172,6 +172,21 @@ def run_script(source, *arguments, timeout=TIMEOUT, **environment):
 # Containers
 
 
+def peak_memory():
+    """MiB that this process has had in memory at most: its own, where the system says so.
+
+    What getrusage() says begins, on Linux, with what the process had that started this one.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024
+
+
 def shared(constructor):
     """A constructor whose containers have been used by a second thread: every one of them takes
     the shared paths (assignment without the lock, delayed frees), deterministically."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import support
@@ -15,7 +16,7 @@ from qsbrcontainers import _native
 HAS_DEFERRED = not getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 14)
 
 PREAMBLE = """
-import gc, os, resource, signal, sys, threading, time
+import gc, os, signal, sys, threading, time
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, stats
 from qsbrcontainers import _native
 
@@ -54,7 +55,7 @@ def run(code, **environment):
     environment = {k: str(v) for k, v in environment.items()}
     done = subprocess.run(
         [sys.executable, "-P", "-c", PREAMBLE + textwrap.dedent(code)],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(support.__file__).parent), **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -271,7 +272,8 @@ def test_T7_dead_containers_call_for_the_collector():
         box[0] = None
         requests.release()
         thread.join()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, stats()['collections'])
+        from support import peak_memory
+        print(round(peak_memory()), stats()['collections'])
         """,
         DICTS=1500 if support.RACE_SCALE > 1 else 300,
     )

@@ -5,13 +5,9 @@ import pytest
 from support import run_script
 
 FRAME = """
-import gc, resource, sys, threading
+import gc, sys, threading
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect
-from support import DICTS, LISTS, touch
-
-def peak():
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024
+from support import DICTS, LISTS, peak_memory, touch
 
 def rounds(count, work):
     for _ in range(count):
@@ -21,10 +17,10 @@ def rounds(count, work):
 
 rounds({few}, work)
 collect()
-before = peak()
+before = peak_memory()
 rounds({many}, work)
 collect()
-grown = peak() - before
+grown = peak_memory() - before
 assert grown < {limit}, f"{{grown:.1f}} MiB more after as much work again, and again"
 """
 
