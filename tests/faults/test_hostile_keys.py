@@ -430,6 +430,9 @@ def test_T5_what_comes_back_while_retired_memory_is_processed(kind):
 
 
 NESTED = 1_000_000
+# 3.13 nests the ends of 10,000 lists whatever the stack, and dies of that without any of ours: 0,
+# the usual size, there.
+STACK = 0 if sys.version_info[:2] == (3, 13) else 256 * 1024
 CHAINS = {
     "list": lambda inner: [inner],
     "tuple": lambda inner: (inner,),
@@ -462,7 +465,7 @@ class Link:
     ],
 )
 def test_a_million_nested_values_die_at_once(kind, death):
-    """Valid: all of them, wherever it happens: in a thread with a stack of 256 KiB, when what is
+    """Valid: all of them, wherever it happens: in a thread with a small stack, when what is
     retired is processed, or with the container."""
     make, census = CHAINS[kind] or Link, Census()
     for container in (ConcurrentDict(first=1), ConcurrentList([1])):
@@ -479,7 +482,7 @@ def test_a_million_nested_values_die_at_once(kind, death):
             kill(container)
             collect()
 
-        before = threading.stack_size(256 * 1024)
+        before = threading.stack_size(STACK)
         try:
             thread = threading.Thread(target=work)
             thread.start()
