@@ -137,6 +137,7 @@ def overview(results: Results, path: Path) -> bool:
     axes.set_yticks(range(len(bars)), [title for title, _ in bars], fontsize=8)
     axes.set(xlabel="ours : the builtin", xscale="log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_title(results.label, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
