@@ -323,12 +323,25 @@ refs_compare(PyObject *a, PyObject *b)
 #endif
 
 /* Deferred reference counting, where the interpreter has it (3.14+, free
- * threaded).  Only the collector frees such an object: true if it is one now. */
+ * threaded).  Only the collector frees such an object: true if it is one now.
+ *
+ * Not of an object whose two counts have been merged into one (the lowest two bits of
+ * ob_ref_shared are set; no public function tells): garbage that the collector is
+ * finalizing is such a one, its finalizers may come here, and the large number that
+ * deferral adds to the count makes the collector take garbage for something immortal,
+ * which it and all below it then are.  No collector can merge between the look and the
+ * call: it stops the threads first, and this one does not stop in between. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+#define REFS_MERGED ((Py_ssize_t)3)
+#endif
+
 static inline bool
 refs_enable_deferred(PyObject *op)
 {
-#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
-    return PyObject_GC_IsTracked(op) && PyUnstable_Object_EnableDeferredRefcount(op);
+#ifdef REFS_MERGED
+    Py_ssize_t count = qc_load_relaxed_plain(&op->ob_ref_shared);
+    bool merged = (count & REFS_MERGED) == REFS_MERGED;
+    return !merged && PyObject_GC_IsTracked(op) && PyUnstable_Object_EnableDeferredRefcount(op);
 #else
     (void)op;
     return false;

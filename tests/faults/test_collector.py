@@ -22,7 +22,7 @@ from support import (
     touch,
 )
 
-from qsbrcontainers import ConcurrentDict, ConcurrentList, collect
+from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share
 
 CASES = [
     *((ConcurrentDict, dict, dict_items, operation) for operation in DICT_OPERATIONS),
@@ -261,3 +261,47 @@ def test_objects_and_referrers_are_looked_up_all_along():
     del each
     settle()
     assert census.alive == 0
+
+
+def used_by_threads(container):
+    """As often as it takes for deferred reference counting."""
+    for _ in range(200):
+        len(container)
+
+
+def shared_object(holder):
+    share(holder)
+
+
+@pytest.mark.parametrize("use", [used_by_threads, shared_object])
+@pytest.mark.parametrize("kind", [ConcurrentDict, ConcurrentList])
+def test_a_finalizer_that_makes_garbage_deferred_frees_it_all_the_same(kind, use):
+    """The collector frees what its finalizers have used a lot, or shared. Caught: deferred
+    counting for what the collector has already found to be garbage (it took it for immortal)."""
+    census, ended = Census(), []
+
+    class Element:
+        def __init__(self):
+            self.counted = census.new()
+
+    class Holder:
+        def __init__(self):
+            self.itself, self.container = self, kind([(0, Element()), (1, Element())])
+
+        def __del__(self):
+            ended.append(None)
+            use(self.container if use is used_by_threads else self)
+
+    gc.disable()
+    try:
+        for _ in range(10):
+            Holder()
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+    finally:
+        gc.enable()
+    settle()
+    assert len(ended) == 10 and census.alive == 0
+    left = [type(each) for each in gc.get_objects() if type(each) in (Holder, Element)]
+    assert not left, "finalized, and not freed"
