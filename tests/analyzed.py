@@ -2,10 +2,10 @@
 
     python tests/analyzed.py [FILE...]
 
-With the headers of the default interpreter and of the newest free-threaded one that is found:
-they see different code. .clang-tidy says which checks are off and why; what is wrong at one place
-is suppressed there, with its reason. A tool that is not installed is said in one loud line and left
-out, except where QC_ANALYZE_ALL=1 asks for all of them.
+gcc's analyzer reads the headers of the newest free-threaded interpreter that is found, clang-tidy
+those of the default one: they see different code. .clang-tidy says which checks are off and why;
+what is wrong at one place is suppressed there, with its reason. A tool that is not installed is
+said in one loud line and left out, except where QC_ANALYZE_ALL=1 asks for all of them.
 """
 
 from __future__ import annotations
@@ -71,19 +71,20 @@ def jobs(files: list[Path]) -> tuple[list[Job], list[str]]:
     if not (tidy or gcc):
         return found, missing
     default = interpreters.probe(sys.executable)
+    assert default is not None
     free = [i for i in interpreters.find_all() if i.free_threaded and not i.lacks]
-    for interpreter in filter(None, [default, *free[:1]]):
-        flags = [*BASE, *headers(interpreter)]
+    other = free[0] if free else default
+    if tidy:
+        flags = [*BASE, *headers(default)]
         for file in files:
-            # What is without Python.h is the same for all.
-            if interpreter is not default and "py" not in file.parts:
-                continue
-            what = f"{file} with {interpreter.name}"
-            if tidy:
-                found.append(Job("clang-tidy", what, [tidy, "--quiet", str(file), "--", *flags]))
-            if gcc:
-                command = [gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-fanalyzer", *flags]
-                found.append(Job("gcc", what, [*command, "-c", str(file), "-o", os.devnull]))
+            command = [tidy, "--quiet", str(file), "--", *flags]
+            found.append(Job("clang-tidy", f"{file} with {default.name}", command))
+    if gcc:
+        flags = [*BASE, *headers(other)]
+        for file in files:
+            command = [gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-fanalyzer", *flags]
+            command += ["-c", str(file), "-o", os.devnull]
+            found.append(Job("gcc", f"{file} with {other.name}", command))
     return found, missing
 
 

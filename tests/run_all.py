@@ -6,7 +6,8 @@ The default interpreter is the one that runs this. Each has a virtual environmen
 .venv-NAME, that lives on between runs; two of them are tested at a time. What does not
 depend on the interpreter (the C programs, the structure of the sources) is tested by
 the default one alone. Without arguments the race tests also run under ThreadSanitizer,
-where there is an interpreter built with it (thread_sanitizer.py). The outputs are in
+where there is an interpreter built with it (thread_sanitizer.py), and interpreters between
+the oldest and the newest leave out what takes long (AT_THE_ENDS). The outputs are in
 build/test-results; the closing summary is pytest's own, over the tests of all of them
 (tests/replay.py).
 """
@@ -30,12 +31,17 @@ RESULTS = venvs.ROOT / "build" / "test-results"
 ONCE = ["tests/engine", "tests/fuzz/test_fuzz.py", "tests/model"]
 ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py", "tests/test_soak.py"]
 ONCE += ["tests/test_thread_sanitizer.py"]
+# What takes long and hangs on the threads more than on the version: the oldest and the newest
+# interpreter with the GIL and the free-threaded ones do it, those between leave it out.
+AT_THE_ENDS = ["tests/faults", "tests/races/test_linearizability.py"]
+AT_THE_ENDS += ["tests/races/test_list_linearizability.py"]
 AT_ONCE = 2
 LIMIT = 30 * 60  # seconds for one interpreter's suite: a hang is a failure, not a wait
 
 
 def main(arguments: list[str]) -> int:
     only: list[str] = []
+    chooses = bool(arguments)
     if arguments[:1] == ["--only"]:
         only, arguments = arguments[1].replace(",", " ").split(), arguments[2:]
     default = interpreters.probe(sys.executable)
@@ -61,7 +67,8 @@ def main(arguments: list[str]) -> int:
     RESULTS.mkdir(parents=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # The first one tests what is tested once.
-        jobs = [pool.submit(run, i, arguments, i is usable[0]) for i in usable]
+        between = [] if chooses else in_between(usable)
+        jobs = [pool.submit(run, i, arguments, i is usable[0], i in between) for i in usable]
         if with_tsan is not None:
             jobs.append(pool.submit(run_under_tsan, with_tsan, default, arguments))
         for job in jobs:
@@ -71,7 +78,16 @@ def main(arguments: list[str]) -> int:
     return replay()
 
 
-def run(interpreter: interpreters.Interpreter, arguments: list[str], once: bool) -> None:
+def in_between(usable: list[interpreters.Interpreter]) -> list[interpreters.Interpreter]:
+    """Those with the GIL but the oldest, the newest and the default one (the first)."""
+    with_gil = [i for i in usable if not i.free_threaded]
+    with_gil.sort(key=lambda i: interpreters.NAMES.index(i.name))
+    return [i for i in with_gil[1:-1] if i is not usable[0]]
+
+
+def run(
+    interpreter: interpreters.Interpreter, arguments: list[str], once: bool, between: bool
+) -> None:
     """One interpreter's suite; what becomes of it is in the results folder."""
     name = interpreter.name
     began = time.monotonic()
@@ -86,6 +102,8 @@ def run(interpreter: interpreters.Interpreter, arguments: list[str], once: bool)
     command += [] if once else [f"--ignore={path}" for path in ONCE]
     if not once and not interpreter.free_threaded:  # takes a minute and more in CI
         command += ["--ignore=tests/fuzz/test_fuzz_api.py"]
+    if between:
+        command += [f"--ignore={path}" for path in AT_THE_ENDS]
     run_pytest(name, command, {})
 
 

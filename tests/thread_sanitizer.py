@@ -30,7 +30,7 @@ SUPPRESSIONS = "suppressions_free_threading.txt"
 PLACES = ["", "share", "Tools/tsan"]  # below the prefix; the last is a checkout's
 OURS = re.compile(r"^ +#\d+ .*\b_native\.[^ /]*\.so\b", re.MULTILINE)
 REPORT = re.compile(r"^={10,}\nWARNING: ThreadSanitizer: .*?^={10,}$", re.MULTILINE | re.DOTALL)
-SCALE = "0.1"  # QC_RACE_SCALE: a few minutes
+SCALE = "0.05"  # QC_RACE_SCALE: a few minutes
 NONE_FOUND = (
     "No interpreter built with ThreadSanitizer (python3.15t-tsan) on PATH:"
     " the race tests are not run under it"
