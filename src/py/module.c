@@ -61,14 +61,13 @@ section(PyObject *module, PyObject *enter)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(
-    share_doc,
-    "share(obj, /)\n--\n\n"
-    "Turn on deferred reference counting for an object that all threads go through (an\n"
-    "application, a service instance), so that obj.cache[key] scales as well; returns\n"
-    "obj. Call it where obj is made. From then on only the cyclic collector frees it. Does\n"
-    "nothing where the interpreter cannot (GIL builds, 3.13), where obj is not tracked by\n"
-    "the collector, and where the thread that made obj has given up its references.");
+PyDoc_STRVAR(share_doc,
+             "share(obj, /)\n--\n\n"
+             "Turn on deferred reference counting for an object that all threads go through (an\n"
+             "application, a service instance), so that obj.cache[key] scales as well; returns\n"
+             "obj. Call it where obj is made. From then on only the cyclic collector frees the\n"
+             "object. Does nothing where the interpreter cannot (GIL builds, 3.13), obj is not\n"
+             "tracked by the collector, or its thread has given up all its references to it.");
 
 static PyObject *
 share(PyObject *module, PyObject *obj)
