@@ -153,6 +153,53 @@ qc_lock_release(qc_lock *lock)
         qc_lock_wake(lock);
 }
 
+/* Whether somebody holds it, an orphan's holder included.  acquire: partner is
+ * qc_lock_release; a caller that finds it free sees all that finished holders wrote
+ * (K4: len). */
+QC_INLINE bool
+qc_lock_is_held(qc_lock *lock)
+{
+#if defined(__APPLE__)
+    return qc_load_acquire(&lock->state) != 0 || qc_load_acquire(&lock->half_done) != 0;
+#else
+    return qc_load_acquire(&lock->state) != 0;
+#endif
+}
+
+/* qc_lock_try and qc_lock_let_go for who knows that nobody else acquires or releases it meanwhile: all who
+ * ever do run one at a time, and none stops with the lock held (with a GIL: they are
+ * attached, and holders never detach).  So a plain load and a plain store do, and the
+ * lock is held only where a fork has left it behind; what the GIL orders, a processor need
+ * not.  The compiler's order is for a child (Q10): it finds the lock held if it finds any
+ * of what the holder stores. */
+QC_INLINE bool
+qc_lock_try_alone(qc_lock *lock)
+{
+#if defined(__APPLE__)
+    return qc_lock_try(lock);
+#else
+    qc_yield("lock");
+    if (qc_unlikely(qc_load_relaxed(&lock->state) != 0))
+        return false;
+    qc_store_relaxed(&lock->state, qc_lock_state(qc_fork_generation, QC_LOCK_HELD));
+    atomic_signal_fence(memory_order_seq_cst);
+    return true;
+#endif
+}
+
+QC_INLINE bool
+qc_lock_let_go_alone(qc_lock *lock)
+{
+#if defined(__APPLE__)
+    return qc_lock_let_go(lock);
+#else
+    qc_assert(qc_lock_is_held(lock));
+    /* release: partner is the acquire load in qc_lock_is_held. */
+    qc_store_release(&lock->state, 0u);
+    return false;
+#endif
+}
+
 /* By who has put nothing right: the lock is as it was found, and if that was
  * QC_LOCK_ORPHANED the next holder is told so. */
 static inline void
@@ -170,19 +217,6 @@ qc_lock_release_as(qc_lock *lock, qc_lock_found found)
     uint32_t orphan = qc_lock_state(qc_fork_generation - 1, QC_LOCK_HELD);
     if ((qc_exchange_acq_rel(&lock->state, orphan) & QC_LOCK_AWAITED) != 0)
         qc_lock_wake(lock);
-#endif
-}
-
-/* Whether somebody holds it, an orphan's holder included.  acquire: partner is
- * qc_lock_release; a caller that finds it free sees all that finished holders wrote
- * (K4: len). */
-QC_INLINE bool
-qc_lock_is_held(qc_lock *lock)
-{
-#if defined(__APPLE__)
-    return qc_load_acquire(&lock->state) != 0 || qc_load_acquire(&lock->half_done) != 0;
-#else
-    return qc_load_acquire(&lock->state) != 0;
 #endif
 }
 

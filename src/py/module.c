@@ -104,7 +104,7 @@ set_text(PyObject *dict, const char *name, const char *value)
 
 PyDoc_STRVAR(stats_doc,
              "stats()\n--\n\n"
-             "Counters as a dict, all of them numbers but the last two.\n\n"
+             "Counters as a dict, all of them numbers but the last three.\n\n"
              "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
              "bytes_held_peak, bytes_freed, items_freed, batches, waits (of writers that were\n"
              "over the hard limit), waits_in_vain (that went on after a second).\n\n"
@@ -115,7 +115,8 @@ PyDoc_STRVAR(stats_doc,
              "collector, asked for since dead containers held much).\n\n"
              "Of the process: advances, polls, heavy_barriers, quarantined (barriers that failed:\n"
              "nothing is freed any more), records (threads), barrier ('membarrier' or 'fence'),\n"
-             "numbers ('value' or 'object': how ints and floats are stored).\n\n"
+             "numbers ('value' or 'object': how ints and floats are stored), frees ('at once' or\n"
+             "'later': what is replaced; with a GIL nobody can be looking at it).\n\n"
              "Safe at any time. The numbers are of slightly different moments while other threads\n"
              "run; counting the pages takes the heap's lock for a moment.");
 
@@ -162,7 +163,8 @@ stats(PyObject *module, PyObject *ignored)
             goto error;
     if (set_text(dict, "barrier", barrier_chosen == BARRIER_MEMBARRIER ? "membarrier" : "fence") <
             0 ||
-        set_text(dict, "numbers", QC_NUMBERS_BY_VALUE ? "value" : "object") < 0)
+        set_text(dict, "numbers", QC_NUMBERS_BY_VALUE ? "value" : "object") < 0 ||
+        set_text(dict, "frees", QC_FREES_AT_ONCE ? "at once" : "later") < 0)
         goto error;
     return dict;
 error:

@@ -25,6 +25,7 @@
 #include "py/state.h"
 
 #include "containers/keytable.h"
+#include "py/py_lock.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"
 
@@ -54,14 +55,14 @@ QC_NOINLINE void dict_mend(dict_object *d);
 QC_INLINE void
 dict_lock(dict_object *d)
 {
-    if (qc_unlikely(qc_lock_acquire(&d->map.lock) == QC_LOCK_ORPHANED))
+    if (qc_unlikely(lock_acquire(&d->map.lock) == QC_LOCK_ORPHANED))
         dict_mend(d);
 }
 
 static inline void
 dict_unlock(dict_object *d)
 {
-    qc_lock_release(&d->map.lock);
+    lock_release(&d->map.lock);
 }
 
 /* Lock-free: a new reference in *value if FOUND.  An exception if FAILED. */

@@ -77,20 +77,23 @@ iter_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* The next live entry, retained; false at the end. */
-static bool
+/* The next live entry; false at the end.  Retained is what the iterator gives, and nothing
+ * else: other threads' counts of values are none of a key iterator's business. */
+QC_INLINE bool
 iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
 {
     keytable_stepped r = KEYTABLE_END;
     keytable *done = NULL;
-    qc_lock_acquire(&it->lock);
+    lock_acquire(&it->lock);
     if (it->cursor.table != NULL) {
         do {
             qsbr_enter(rec);
             r = keytable_step(&it->cursor, &it->dict->map, rec, key, word);
             if (r == KEYTABLE_ITEM) {
-                refs_retain(*word);
-                refs_retain(*key);
+                if (it->kind != VIEW_KEYS)
+                    refs_retain(*word);
+                if (it->kind != VIEW_VALUES)
+                    refs_retain(*key);
             }
             qsbr_exit(rec);
         } while (r == KEYTABLE_AGAIN);
@@ -99,7 +102,7 @@ iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
             it->cursor.table = NULL;
         }
     }
-    qc_lock_release(&it->lock);
+    lock_release(&it->lock);
     if (done != NULL)
         keytable_unref(done);
     return r == KEYTABLE_ITEM;
@@ -114,14 +117,14 @@ iter_next(PyObject *self)
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
     if (rec == NULL || !iter_step(it, rec, &key, &word))
         return NULL;
-    if (it->kind == VIEW_KEYS) {
-        refs_release(word);
+    if (it->kind == VIEW_KEYS)
         return refs_object(key);
-    }
     PyObject *value = numbers_object(d->state, word);
-    if (it->kind == VIEW_VALUES || value == NULL) {
-        refs_release(key);
+    if (it->kind == VIEW_VALUES)
         return value;
+    if (value == NULL) {
+        refs_release(key);
+        return NULL;
     }
     PyObject *pair = PyTuple_New(2);
     if (pair == NULL) {
@@ -139,9 +142,9 @@ iter_length_hint(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
     iter_object *it = (iter_object *)self;
-    qc_lock_acquire(&it->lock);
+    lock_acquire(&it->lock);
     uint64_t left = it->cursor.table != NULL ? it->cursor.end - it->cursor.at : 0;
-    qc_lock_release(&it->lock);
+    lock_release(&it->lock);
     uint64_t live = keytable_len(&it->dict->map);
     return PyLong_FromUnsignedLongLong(left < live ? left : live);
 }
@@ -156,11 +159,11 @@ iter_copy(iter_object *it)
     copy->dict = (dict_object *)Py_NewRef(it->dict);
     copy->kind = it->kind;
     qc_lock_init(&copy->lock);
-    qc_lock_acquire(&it->lock);
+    lock_acquire(&it->lock);
     copy->cursor = it->cursor;
     if (copy->cursor.table != NULL) /* not the last reference while `it` has its own */
         (void)qc_add_relaxed(&copy->cursor.table->refs, 1u);
-    qc_lock_release(&it->lock);
+    lock_release(&it->lock);
     PyObject_GC_Track(copy);
     return (PyObject *)copy;
 }

@@ -19,6 +19,7 @@
 #include "py/state.h"
 
 #include "containers/ptrarray.h"
+#include "py/py_lock.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"
 
@@ -107,7 +108,7 @@ QC_NOINLINE void list_mend(list_object *l);
 QC_INLINE void
 list_lock(list_object *l)
 {
-    if (qc_unlikely(qc_lock_acquire(&l->array.lock) == QC_LOCK_ORPHANED))
+    if (qc_unlikely(lock_acquire(&l->array.lock) == QC_LOCK_ORPHANED))
         list_mend(l);
 }
 
@@ -115,7 +116,7 @@ list_lock(list_object *l)
 QC_INLINE bool
 list_let_go(list_object *l)
 {
-    return qc_lock_let_go(&l->array.lock);
+    return lock_let_go(&l->array.lock);
 }
 
 /* The lock where nothing is in the way: no safe point is due, nobody has it.  False:
@@ -123,13 +124,13 @@ list_let_go(list_object *l)
 QC_INLINE bool
 list_lock_fast(list_object *l)
 {
-    return threads_begin_fast(&l->sharing) != NULL && qc_lock_try(&l->array.lock);
+    return threads_begin_fast(&l->sharing) != NULL && lock_try(&l->array.lock);
 }
 
 QC_INLINE void
 list_unlock(list_object *l)
 {
-    qc_lock_release(&l->array.lock);
+    lock_release(&l->array.lock);
 }
 
 /* len(l), lock-free; -1 with MemoryError. */

@@ -15,6 +15,13 @@
  *    Reads use a section in unshared containers too: the owner may be reading
  *    when the second thread comes and writes.
  *
+ *    With a GIL nothing has to be delayed, shared or not: who is in a section is
+ *    attached and does not detach in it, so that whoever changes something is alone
+ *    with it (QC_FREES_AT_ONCE).  What may be gone when a thread comes back from
+ *    Python code or from a wait is the same with and without: it has left its
+ *    section, and looks anew.  Debug builds and those with sanitizers delay all the
+ *    same, so that these see with a GIL what else is seen only without.
+ *
  *    Shared and deferred are two states.  After QC_FOREIGN_ACCESSES accesses as
  *    shared a container gets deferred reference counting and is SETTLED: not at
  *    once, since only the collector frees such an object, and many shared
@@ -40,6 +47,12 @@
 #include "py/py_refs.h"
 
 #define QC_FOREIGN_ACCESSES 64
+
+#if defined(Py_GIL_DISABLED) || defined(QC_DEBUG) || defined(QC_HEAP_LIBC)
+#define QC_FREES_AT_ONCE 0
+#else
+#define QC_FREES_AT_ONCE 1
+#endif
 
 /* Values of sharing.owner that are no record. */
 #define QC_SHARED ((qsbr_record *)1)
@@ -184,7 +197,7 @@ static inline bool
 sharing_is_shared(qc_sharing *sharing)
 {
     qsbr_record *owner = qc_load_relaxed(&sharing->owner);
-    return owner == QC_SHARED || owner == QC_SETTLED;
+    return !QC_FREES_AT_ONCE && (owner == QC_SHARED || owner == QC_SETTLED);
 }
 
 #endif

@@ -6,7 +6,7 @@ import platform
 import sys
 
 import pytest
-from support import run_script
+from support import FREES_AT_ONCE, run_script
 
 # A seccomp filter by which the process's membarrier fails from here on. The numbers are the
 # kernel's ABI: the audit architecture, and membarrier in its table of system calls.
@@ -62,7 +62,8 @@ def use_everything():
     d.clear()
     collect()
     found = stats()
-    assert found["items_held"] == found["quarantined"] == 0 < found["items_freed"], found
+    assert found["items_held"] == found["quarantined"] == 0, found
+    assert found["items_freed"] > 0 or found["frees"] == "at once", found
 """
 
 
@@ -199,6 +200,7 @@ print("over")
 """
 
 
+@pytest.mark.skipif(FREES_AT_ONCE, reason="nothing needs a barrier here")
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
 def test_Q12_quarantine_where_membarrier_is_refused_later(error):
     said = run_filtered(QUARANTINE.format(error=error, no_filters=NO_FILTERS))

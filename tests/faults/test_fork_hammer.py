@@ -3,7 +3,7 @@ dropped, and in get_or_create: the child reads, writes, collects and ends, and s
 """
 
 import pytest
-from support import rounds, run_script
+from support import FREES_AT_ONCE, rounds, run_script
 
 BEGIN = """
 import faulthandler, gc, os, signal, sys, threading, time, traceback, warnings
@@ -234,6 +234,7 @@ assert Value.alive == 1000, Value.alive
 """
 
 
+@pytest.mark.skipif(FREES_AT_ONCE, reason="there are none here")
 @pytest.mark.parametrize(
     "who", ["the thread that forks", "a thread that waits", "a thread that ended"]
 )

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from support import OUR_DICTS, OUR_LISTS, Census, run_script, settle
+from support import FREES_AT_ONCE, OUR_DICTS, OUR_LISTS, Census, run_script, settle
 
 import qsbrcontainers
 from qsbrcontainers import ConcurrentDict, ConcurrentList, collect, share, stats
@@ -54,6 +54,7 @@ def test_stats():
     assert type(before) is dict
     assert before["barrier"] in ("membarrier", "fence")
     assert before["numbers"] in ("value", "object")
+    assert before["frees"] in ("later", "at once")
     for name in COUNTERS + HELD:
         assert type(before[name]) is int and before[name] >= 0
     before["barrier"] = "mine"
@@ -79,6 +80,7 @@ def churn():
         container.clear()
 
 
+@pytest.mark.skipif(FREES_AT_ONCE, reason="nothing waits here")
 def test_churn_is_deferred_and_collect_frees_it():
     settle()
     before = stats()
@@ -99,7 +101,7 @@ def test_collect():
     shared_dict["a"] = []
     held = stats()["items_held"]
     freed = collect()
-    assert type(freed) is int and freed >= held > 0
+    assert type(freed) is int and freed >= held and (held > 0 or FREES_AT_ONCE)
     assert stats()["items_held"] == 0
     with pytest.raises(TypeError):
         collect(1)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-EXTENSIONS = HERE / "extensions"
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+EXTENSIONS = TESTS / "faults" / "extensions"
 
 
 @pytest.fixture(scope="session")
