@@ -166,12 +166,12 @@ qc_lock_is_held(qc_lock *lock)
 #endif
 }
 
-/* qc_lock_try and qc_lock_let_go for who knows that nobody else acquires or releases it meanwhile: all who
- * ever do run one at a time, and none stops with the lock held (with a GIL: they are
- * attached, and holders never detach).  So a plain load and a plain store do, and the
- * lock is held only where a fork has left it behind; what the GIL orders, a processor need
- * not.  The compiler's order is for a child (Q10): it finds the lock held if it finds any
- * of what the holder stores. */
+/* qc_lock_try and qc_lock_let_go for who knows that nobody else acquires or releases the
+ * lock meanwhile: all who ever do run one at a time, and none stops with the lock held (with
+ * a GIL: they are attached, and holders never detach).  So a plain load and a plain store
+ * do, and the lock is found held only where a fork has left it behind.  Whatever makes them
+ * take turns orders what they store, too.  The compiler's order is for a child (Q10): it
+ * finds the lock held if it finds any of what the holder stores. */
 QC_INLINE bool
 qc_lock_try_alone(qc_lock *lock)
 {
