@@ -269,6 +269,7 @@ def test_nans_beside_others():
             values.append(nan)
             assert d[nan] is nan and float("nan") not in d and (nan, nan) in d.items()
             assert nan in values and values.index(nan) >= 0 and values.count(nan) == 1
+            assert sum(value is nan for value in values.snapshot()) == 1
             assert float("nan") not in values
             d.incr("nans")
             assert d.pop(nan) is nan and nan not in d

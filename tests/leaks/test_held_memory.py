@@ -330,7 +330,8 @@ def test_T9_stats_has_what_the_docs_say():
 
 @pytest.mark.skipif(not support.FREES_AT_ONCE, reason="they may be looking at it here")
 def test_T1_with_a_gil_what_two_threads_know_dies_as_with_dict_and_list():
-    """At once, when it is replaced or removed; a thread in a section keeps nothing."""
+    """At once, when it is replaced or removed; a thread in a section keeps nothing. Caught:
+    containers that delay with a GIL too (clear() then waits for the reader, to the time limit)."""
     out = run(
         """
         class Value:
