@@ -52,6 +52,7 @@ def compile_args():
     elif switch("COVERAGE", "0|1") == "1":
         # Threads count too; and processes that end here and there all add to one file.
         args += ["-O0", "-g", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
+        args += ["-DQC_COUNTING=1"]
     else:
         args += ["-O3"]
         if not sanitizers():  # which check the same, and more

@@ -26,7 +26,11 @@
 #if defined(__GNUC__)
 #define qc_likely(x) __builtin_expect(!!(x), 1)
 #define qc_unlikely(x) __builtin_expect(!!(x), 0)
+#ifdef QC_COUNTING /* `make coverage`: or each caller's copy would have branches of its own */
+#define QC_INLINE static inline
+#else
 #define QC_INLINE static inline __attribute__((always_inline))
+#endif
 /* Not `cold`: gcc 12 then takes whole files that call such functions for cold. */
 #define QC_NOINLINE __attribute__((noinline))
 #define QC_HIDDEN __attribute__((visibility("hidden"))) /* one load, not two */

@@ -44,9 +44,10 @@ FLAVOURS = {
     # Without QC_DEBUG: what the assertions read would not be there.
     "tsan": ["-O1", "-g", "-fsanitize=thread", *LIBC],
 }
-if os.environ.get("QSBRCONTAINERS_COVERAGE") == "1":  # tests/covered.py
+COUNTED = os.environ.get("QSBRCONTAINERS_COVERAGE") == "1"  # tests/covered.py
+if COUNTED:
     COUNTING = ["-O0", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
-    COUNTING += ["-D_GNU_SOURCE=", "-include", str(HERE / "counted_exit.h")]
+    COUNTING += ["-DQC_COUNTING=1", "-D_GNU_SOURCE=", "-include", str(HERE / "counted_exit.h")]
     FLAVOURS = {name: FLAVOURS[name] + COUNTING for name in ("release", "debug")}
 # For test_valgrind.py: optimized, and every block is libc's.
 ON_VALGRIND = {"valgrind": ["-O2", "-g", *LIBC]}
@@ -67,6 +68,10 @@ def marked(program, what):
     """The words after `what:` in a program's comments."""
     found = re.search(rf"\b{what}: ([a-z ]+)", program.read_text())
     return found.group(1).split() if found else []
+
+
+if COUNTED:  # with atomics of one's own branches are not those of src
+    PROGRAMS = [program for program in PROGRAMS if marked(program, "links") != ["alone"]]
 
 
 class Failed(Exception):
