@@ -165,6 +165,11 @@ BREAKS = {
         "after a comparison a table is recognized by its address",
         (debug("keytable"),),
     ),
+    "COMPARE_IN_FIRST_ONLY": Break(
+        "nor is it looked for in the next one, while a table grows",
+        (debug("keytable"),),
+        "fork_dict (all), tests/faults/test_fork_places.py",
+    ),
     "NO_FREEZE": Break(
         "what sees one moment does not stop assignments",
         (debug("keytable"),),

@@ -232,16 +232,29 @@ keytable_find(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyta
 
 /* After a match left the section or the lock and came back: is what it compared
  * with still what it was?  `id` was read before leaving; the table's memory may
- * be another table's by now. */
+ * be another table's by now.
+ *
+ * `now` is the map's table.  While that one grows, a reader compares in `next` what
+ * is MOVED, so that is looked for there as well: in the child of a fork a table may
+ * be growing until somebody writes, and a reader that started over until it has
+ * grown would never end (Q10). */
 static inline bool
 keytable_unchanged(keytable *now, uint64_t id, uint32_t slot, uint32_t slot_value)
 {
 #ifdef QC_BREAK_COMPARE_BY_ADDRESS
     (void)id;
-    return qc_load_acquire(&now->index[slot]) == slot_value;
 #else
-    return now->id == id && qc_load_acquire(&now->index[slot]) == slot_value;
+    while (now->id != id) {
+#ifdef QC_BREAK_COMPARE_IN_FIRST_ONLY
+        return false;
 #endif
+        /* acquire: partner is the release in move_words. */
+        now = qc_load_acquire(&now->next);
+        if (now == NULL)
+            return false;
+    }
+#endif
+    return qc_load_acquire(&now->index[slot]) == slot_value;
 }
 
 /* K2: in a section, with `expected` a live word seen there.  False: the word is

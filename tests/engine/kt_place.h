@@ -202,6 +202,35 @@ kt_get(kt *k, uint64_t key)
     return n;
 }
 
+/* A comparison that leaves the section and comes back, as one does that runs Python code. */
+static inline keytable_result
+kt_match_outside(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    kt_probe *probe = ctx;
+    uint64_t id = t->id, key = box_check(e->key, KEY_MAGIC)->key;
+    uint32_t slot_value = qc_load_relaxed(&t->index[slot]);
+    qsbr_exit(probe->k->p.rec);
+    qsbr_enter(probe->k->p.rec);
+    keytable *now = keytable_in_section(probe->k->map, probe->k->p.rec);
+    if (!keytable_unchanged(now, id, slot, slot_value))
+        return KEYTABLE_CHANGED;
+    return key == probe->key ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+
+/* Found by such comparisons, where nobody else goes on: none is made in vain. */
+static inline bool
+kt_is_there(kt *k, uint64_t key)
+{
+    kt_probe probe = {k, key};
+    keytable_pos pos;
+    qsbr_enter(k->p.rec);
+    keytable *t = keytable_in_section(k->map, k->p.rec);
+    keytable_result r = keytable_find(t, k->hash(key), kt_match_outside, &probe, &pos);
+    qsbr_exit(k->p.rec);
+    CHECK(r == KEYTABLE_HIT || r == KEYTABLE_MISS);
+    return r == KEYTABLE_HIT;
+}
+
 /* With nothing reserved.  Q10: what a thread that is gone had in hand is put right. */
 static inline void
 kt_lock(kt *k)

@@ -211,6 +211,7 @@ reads_as(kt *k, const contents *c)
     for (uint64_t key = 0; key < MOST; key++) {
         unsigned i = position(c, key);
         same = same && kt_get(k, key) == (i == MOST ? UINT64_MAX : c->n[i]);
+        same = same && kt_is_there(k, key) == (i != MOST);
     }
     unsigned i = position(c, NEW);
     return same && kt_get(k, NEW) == (i == MOST ? UINT64_MAX : c->n[i]);

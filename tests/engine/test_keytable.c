@@ -404,9 +404,12 @@ assign_and_read(const char *where)
     qc_yield_hook = NULL;
     hook_ran = true;
     CHECK(kt_assign(at_hook, hook_key, word_from_pointer(box_new(VALUE_MAGIC, hook_key, 5000))));
-    for (uint64_t key = 0; key < GROWING; key++)
+    for (uint64_t key = 0; key < GROWING; key++) {
         CHECK_EQ(kt_get(at_hook, key), key == hook_key ? 5000 : key);
+        CHECK(kt_is_there(at_hook, key));
+    }
     CHECK_EQ(kt_get(at_hook, 777777), UINT64_MAX);
+    CHECK(!kt_is_there(at_hook, 777777));
     qc_yield_hook = hook;
 }
 
