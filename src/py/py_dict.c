@@ -10,6 +10,10 @@
 PyObject *
 dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
 {
+    /* Before the object exists: registering detaches, and gc.get_objects() shows others a
+     * dict that has no table yet. */
+    if (qsbr_self == NULL && threads_register() == NULL)
+        return NULL;
     dict_object *d = (dict_object *)type->tp_alloc(type, 0);
     if (d == NULL)
         return NULL;

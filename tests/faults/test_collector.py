@@ -263,6 +263,29 @@ def test_objects_and_referrers_are_looked_up_all_along():
     assert census.alive == 0
 
 
+@pytest.mark.parametrize("kind", [ConcurrentDict, ConcurrentList])
+def test_what_a_thread_makes_first_is_never_found_half_made(kind):
+    """A thread's first operation lets others run. Caught (on 3.11): registering between making
+    a dict and giving it its table, as `gc.get_objects()` finds the dict there."""
+    used = []
+
+    def look():
+        for each in gc.get_objects():
+            if type(each) is kind:
+                used.append(len(each) + sum(1 for _ in each) + (5 in each))
+
+    def make(me):
+        for _ in range(rounds(10 if FREE_THREADED else 150)):  # stops the world each time there
+            thread = threading.Thread(target=kind)
+            thread.start()
+            thread.join()
+
+    stays = kind()
+    run_threads(1, make, background=[look])
+    assert used and not any(used)
+    del stays
+
+
 def used_by_threads(container):
     """As often as it takes for deferred reference counting."""
     for _ in range(200):
