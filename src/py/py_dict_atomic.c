@@ -189,8 +189,9 @@ wait_begin(qc_state *state, struct creation_wait *w, creator_object *c)
         .thread = PyThread_get_thread_ident(), .generation = qc_fork_generation, .for_creator = c};
     bool ring = false;
     waits_lock(state);
-    /* Nobody closes a ring, so following the chain ends. */
-    for (creator_object *next = c; next != NULL && !ring;) {
+    /* Nobody closes a ring, so following the chain ends.  Who is still listed as waiting for
+     * what is over by now has only yet to wake up. */
+    for (creator_object *next = c; next != NULL && !ring && !creator_is_over(next);) {
         ring = next->thread == w->thread;
         struct creation_wait *other = state->waits;
         while (other != NULL && other->thread != next->thread)

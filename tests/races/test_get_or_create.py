@@ -180,6 +180,32 @@ def test_K10_waiting_without_a_cycle_is_no_error():
         assert len(d) == 9 and d[8] == (8, None) and all(d[i] == (i, d[i + 1]) for i in range(8))
 
 
+@pytest.mark.parametrize("seconds", [0.02, 0.1])
+def test_K10_who_has_yet_to_wake_up_closes_no_cycle(seconds):
+    """One thread waits for a key in the factory of another, and the thread that has just made the
+    first asks for the second. Caught: creators that are over counted among those waited for."""
+    d, creating, asking = ConcurrentDict(), threading.Event(), threading.Event()
+
+    def first():
+        creating.set()
+        asking.wait(TIMEOUT)
+        time.sleep(seconds)  # until the other one has fallen asleep
+        return "made"
+
+    def second():
+        asking.set()
+        return d.get_or_create("first", lambda: "made twice")
+
+    def work(me):
+        if me == 1:
+            creating.wait(TIMEOUT)
+            return d.get_or_create("second", second)
+        d.get_or_create("first", first)
+        return d.get_or_create("second", list)  # at once
+
+    assert run_threads(2, work) == ["made", "made"]
+
+
 def test_K10_beside_deletions_and_growth():
     census, made = Census(), []
     d = ConcurrentDict()
