@@ -10,9 +10,11 @@ static bool
 pin(keytable *t)
 {
     uint32_t refs = qc_load_relaxed(&t->refs);
-    while (refs != 0)
+    while (refs != 0) {
+        qc_yield("pin");
         if (qc_cas_relaxed(&t->refs, &refs, refs + 1))
             return true;
+    }
     return false;
 }
 

@@ -29,8 +29,7 @@ ptrarray_check(ptrarray *a)
 static size_t
 roomy(size_t need)
 {
-    if (need > WORDS_MAX / 2)
-        return need;
+    qc_assert(need <= WORDS_MAX); /* so nothing here is beyond size_t, and _new refuses it */
     size_t wanted = sizeof(ptrarray) + need * sizeof(qc_word);
     size_t bytes = SMALLEST_BYTES;
     while (bytes < wanted && bytes < PTRARRAY_DOUBLING_BYTES)

@@ -383,6 +383,43 @@ test_K2_assignment_from_a_live_word_only(void)
     kt_delete(&k);
 }
 
+/* ---- K4 ---- */
+
+/* Deleting what one has seen: not if it was assigned to since, without the lock (K2). */
+static void
+test_K4_deletion_of_the_word_that_was_seen(void)
+{
+    kt k = kt_new(hash_collide);
+    kt_probe probe = {&k, 1};
+    keytable_pos pos;
+    for (uint64_t key = 0; key < 4; key++)
+        kt_set_int(&k, key, 10);
+    kt_lock(&k);
+    keytable *t = keytable_locked(k.map);
+    CHECK(keytable_probe(t, hash_collide(1), kt_match, &probe, &pos) == KEYTABLE_HIT);
+    qc_word boxed = pos.entry->key;
+    kt_unlock(&k);
+    CHECK(kt_assign(&k, 1, word_from_int(11)));
+    kt_lock(&k);
+    CHECK(!keytable_delete_if(k.map, &pos, word_from_int(10)));
+    kt_unlock(&k);
+    CHECK_EQ(kt_get(&k, 1), 11);
+    CHECK_EQ(keytable_len(k.map), 4);
+    CHECK(retire_reserve(k.p.local, 2));
+    kt_lock(&k);
+    CHECK(keytable_delete_if(k.map, &pos, word_from_int(11)));
+    kt_unlock(&k);
+    kt_drop(&k, boxed, word_from_int(11));
+    retire_commit(k.p.local);
+    CHECK_EQ(kt_get(&k, 1), UINT64_MAX);
+    CHECK_EQ(keytable_len(k.map), 3);
+    for (uint64_t key = 0; key < 4; key++) /* nor is the slot in anybody's way */
+        CHECK_EQ(kt_get(&k, key), key == 1 ? UINT64_MAX : 10);
+    kt_set_int(&k, 1, 12);
+    CHECK_EQ(kt_get(&k, 1), 12);
+    kt_delete(&k);
+}
+
 /* ---- the yield hook: another thread's operations at every published store ---- */
 
 #ifdef QC_DEBUG
@@ -611,6 +648,7 @@ main(void)
     RUN(test_K1_a_table_is_told_by_its_id);
     RUN(test_K1_errors_and_changes_are_passed_on);
     RUN(test_K2_assignment_from_a_live_word_only);
+    RUN(test_K4_deletion_of_the_word_that_was_seen);
 #ifdef QC_DEBUG
     RUN(test_no_memory_changes_nothing);
     RUN(test_K3_assignments_while_it_grows);

@@ -217,6 +217,107 @@ test_K6_iteration_while_it_grows(void)
 }
 #endif
 
+/* An unshared map's table that is replaced says so if a cursor is there, which may be
+ * another thread's next; else there is nobody to tell (T1). */
+static void
+test_K6_a_table_nobody_shares_says_that_it_was_replaced(void)
+{
+    kt k = filled(0);
+    for (int with_cursor = 0; with_cursor < 2; with_cursor++) {
+        keymap map;
+        keytable *old = NULL, *t;
+        uint64_t keys = 0;
+        CHECK(keytable_init(&map, k.heap, 0));
+        t = keytable_exclusive(&map);
+        keytable_cursor c = {.table = NULL};
+        qc_lock_acquire(&map.lock);
+        for (; old == NULL; keys++) {
+            if (with_cursor && keys == 3) {
+                qsbr_enter(k.p.rec);
+                keytable_cursor_init(&c, &map, k.p.rec);
+                qsbr_exit(k.p.rec);
+            }
+            CHECK(keytable_make_room(&map, false, &old));
+            keytable_insert(&map, keys % 2, 8 * (keys + 1), word_from_int((int64_t)keys),
+                            KEYTABLE_EMPTY);
+        }
+        CHECK(old == t && keytable_locked(&map) != t);
+        CHECK((qc_load_relaxed(&t->next) != NULL) == with_cursor);
+        for (uint32_t i = 0; i < qc_load_relaxed(&t->used); i++)
+            CHECK_EQ(qc_load_relaxed(&keytable_entries(t)[i].value),
+                     with_cursor ? WORD_MOVED : word_from_int(i));
+        qc_lock_release(&map.lock);
+        keytable_unref(old);
+        CHECK_EQ(keytable_len(&map), keys);
+        if (with_cursor) {
+            qc_word key, word;
+            qsbr_enter(k.p.rec);
+            for (uint64_t i = 0; i < 3; i++) {
+                CHECK(keytable_step(&c, &map, k.p.rec, &key, &word) == KEYTABLE_ITEM);
+                CHECK_EQ(key, 8 * (i + 1));
+                CHECK_EQ(word, word_from_int((int64_t)i));
+            }
+            CHECK(keytable_step(&c, &map, k.p.rec, &key, &word) == KEYTABLE_END);
+            qsbr_exit(k.p.rec);
+            kt_end(&c);
+        }
+        keytable_unref(keytable_exclusive(&map));
+    }
+    kt_delete(&k);
+}
+
+#ifdef QC_DEBUG
+/* While a cursor pins the table that it has found, another one pins it too; or the map
+ * gets another table, and lets go of this one. */
+static kt *at_pin;
+static keytable_cursor second;
+static bool pin_replaced;
+
+static void
+while_it_pins(const char *where)
+{
+    if (strcmp(where, "pin") != 0)
+        return;
+    qc_yield_hook = NULL;
+    if (!pin_replaced) {
+        keytable_cursor_init(&second, at_pin->map, at_pin->p.rec);
+        return;
+    }
+    keytable *empty = keytable_new_empty(at_pin->heap);
+    qc_lock_acquire(&at_pin->map->lock);
+    keytable *old = keytable_swap(at_pin->map, empty);
+    qc_lock_release(&at_pin->map->lock);
+    CHECK(keytable_retire(old)); /* the last reference: nobody may have one again */
+}
+
+static void
+test_K6_a_cursor_pins_what_is_still_there(void)
+{
+    kt k = filled(0);
+    at_pin = &k;
+    for (int i = 0; i < 2; i++) {
+        keytable_cursor first;
+        qsbr_enter(k.p.rec);
+        keytable *t = keytable_in_section(k.map, k.p.rec);
+        pin_replaced = i == 1;
+        qc_yield_hook = while_it_pins;
+        keytable_cursor_init(&first, k.map, k.p.rec);
+        CHECK(qc_yield_hook == NULL);
+        keytable *now = keytable_in_section(k.map, k.p.rec);
+        CHECK(first.table == now);
+        CHECK((now != t) == pin_replaced);
+        CHECK_EQ(qc_load_relaxed(&now->refs), pin_replaced ? 2 : 3);
+        if (pin_replaced)
+            CHECK_EQ(qc_load_relaxed(&t->refs), 0);
+        qsbr_exit(k.p.rec);
+        kt_end(&first);
+        if (!pin_replaced)
+            kt_end(&second);
+    }
+    kt_delete(&k);
+}
+#endif
+
 /* A small table that is replaced loses the map's reference at once, and what readers
  * still have of it waits in its page: for whom it was pinned, for as long as that. */
 static void
@@ -257,7 +358,9 @@ main(void)
     RUN(test_K6_one_change_at_any_time);
     RUN(test_K6_several_changes);
     RUN(test_K6_cursors_pin_their_tables);
+    RUN(test_K6_a_table_nobody_shares_says_that_it_was_replaced);
 #ifdef QC_DEBUG
+    RUN(test_K6_a_cursor_pins_what_is_still_there);
     RUN(test_K6_iteration_while_it_grows);
 #endif
     return 0;

@@ -200,6 +200,28 @@ test_A5_picked_and_repeated(void)
     CHECK_EQ(len(), 10);
 }
 
+/* Only small ones wait in their page: of a large one nothing is done, and its memory is
+ * the caller's to retire. */
+static void
+test_A3_retired_by_itself_if_it_is_small(void)
+{
+    size_t most = (HEAP_SMALL_MAX - sizeof(ptrarray)) / sizeof(qc_word);
+    uint64_t live = heap_live_bytes(words_heap);
+    for (size_t n = most; n <= most + 1; n++) {
+        ptrarray *a = ptrarray_new(words_heap, n);
+        CHECK(a != NULL);
+        CHECK(ptrarray_append(a, word_from_int(5)));
+        CHECK_EQ(heap_live_bytes(words_heap), live + ptrarray_bytes(a));
+        CHECK_EQ(ptrarray_retire(a), n == most);
+        if (n == most)
+            continue;
+        CHECK_EQ(heap_live_bytes(words_heap), live + ptrarray_bytes(a));
+        CHECK(ptrarray_size(a) == 1 && ptrarray_word(a, 0) == word_from_int(5));
+        ptrarray_free(a);
+    }
+    CHECK_EQ(heap_live_bytes(words_heap), live);
+}
+
 static void
 no_step(void *arg)
 {
@@ -236,6 +258,7 @@ main(void)
     RUN(test_A6_memory);
     RUN(test_A5_moment_and_drop);
     RUN(test_A5_picked_and_repeated);
+    RUN(test_A3_retired_by_itself_if_it_is_small);
     RUN(test_A1_a_popped_word_outlives_the_section);
     list_end_tests();
     return 0;

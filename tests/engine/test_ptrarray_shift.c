@@ -295,7 +295,15 @@ test_A4_no_memory(void)
     CHECK(ptrarray_repeated(words_heap, a, 2) == NULL);
     CHECK(ptrarray_spliced(words_heap, a, 0, 9, NULL, 0) == &ptrarray_none);
     CHECK(ptrarray_without(words_heap, a, 0, 1, 9) == &ptrarray_none);
+    CHECK(ptrarray_with(words_heap, &ptrarray_none, 0, 1, &ptrarray_none) == &ptrarray_none);
+    CHECK(ptrarray_bigger(words_heap, a, 1) == NULL);
     heap_fail_at(0, false);
+    /* More than there can be: of memory, of the address space, of size_t. */
+    harness_fail_malloc(1);
+    CHECK(ptrarray_bigger(words_heap, a, PTRDIFF_MAX / sizeof(qc_word) / 2) == NULL);
+    CHECK(ptrarray_bigger(words_heap, a, PTRDIFF_MAX / sizeof(qc_word) - 9) == NULL);
+    CHECK(ptrarray_bigger(words_heap, a, SIZE_MAX - 8) == NULL);
+    CHECK(ptrarray_spliced(words_heap, a, 0, 0, &word, SIZE_MAX) == NULL);
     unlock();
     ptrarray_free(in);
     check_list(&m);
