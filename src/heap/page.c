@@ -59,6 +59,7 @@ pop(heap_page *p)
         check_hidden(p, b);
 #endif
         qc_store_relaxed(&p->free, (heap_block *)b->link);
+        qc_yield("page pop");
         qc_store_relaxed(&p->n_free, qc_load_relaxed(&p->n_free) - 1);
     }
     else {
@@ -188,10 +189,11 @@ static bool
 unlist(heap_local *l, heap_page *p)
 {
     uint64_t s = qc_load_acquire(&p->state);
-    do
+    do {
         if (state_foreign(s) != 0 || state_live(s) == 0)
             return false;
-    while (!qc_cas_acq_rel(&p->state, &s, s & ~STATE_LISTED));
+        qc_yield("unlist");
+    } while (!qc_cas_acq_rel(&p->state, &s, s & ~STATE_LISTED));
     page_list_remove(&l->listed[p->class], IN_CLASS, p);
     return true;
 }
@@ -207,7 +209,7 @@ ready_page(heap_local *l, unsigned class, uint64_t *goal)
         heap_page *p = list->first;
         if (page_gather(l, p))
             return p;
-        bool retired = qc_load_relaxed(&p->older) != NULL || qc_load_relaxed(&p->newer) != NULL;
+        bool retired = qc_load_relaxed(&p->older) != NULL; /* and never `newer` alone, by now */
         if (!retired && unlist(l, p))
             continue;
         if (retired && (*goal == 0 || qsbr_before(p->older_goal, *goal)))

@@ -458,11 +458,14 @@ test_T4_waiting_bytes_over_the_limit_advance(void)
     for (int i = 0; i < 9; i++) {
         CHECK_EQ(advances(), before + (uint64_t)i / 4); /* the fourth is over it */
         CHECK_EQ(figures().waiting_bytes, i * PAGE_BYTES);
+        CHECK_EQ(heap_waiting_bytes(h), i * PAGE_BYTES);
         retire_many(a + i * BIGS, BIGS, BIG);
     }
     CHECK_EQ(advances(), before + 2);
     CHECK_EQ(qc_load_relaxed(&domain->polls), 0); /* a retirement does not look */
     reader_exit(r);
+    heap_collect(h, false);
+    CHECK_EQ(heap_waiting_bytes(h), 0);
     stepper_end(r);
     place_end();
 }

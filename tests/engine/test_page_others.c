@@ -183,6 +183,115 @@ test_H5_a_duty_that_comes_late(void)
 }
 #endif
 
+#ifdef QC_DEBUG
+/* The same while it has found the local and not yet its lock: the page is nobody's by
+ * then, or another's, who has filled it. */
+static bool late;
+static bool for_another;
+
+static void
+take_it_away(void *arg)
+{
+    (void)arg;
+    CHECK(qsbr_register(domain) != NULL);
+    CHECK(heap_collect(h, true) != 0);
+    CHECK_EQ(qc_load_relaxed(&page_in_hand->state), 0);
+}
+
+static void
+use_it_up(void *arg)
+{
+    use_it_for_another_class(arg);
+    while ((qc_load_relaxed(&page_in_hand->state) & STATE_LISTED) != 0)
+        get_many(taken + n_taken++, 1, MIDDLE);
+    CHECK_EQ(live_in(page_in_hand), MIDDLES);
+}
+
+static void
+others_are_quicker_to_the_lock(const char *place)
+{
+    late |= strcmp(place, "page settle") == 0;
+    if (!late || strcmp(place, "lock") != 0)
+        return;
+    qc_yield_hook = NULL;
+    stepper_run(sleeping_owner, serve_retire_and_use_it, page_in_hand);
+    stepper_run(waker, for_another ? use_it_up : take_it_away, NULL);
+}
+
+static void
+check_lists_of(heap_page *p)
+{
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next) {
+        heap_lock_local(l);
+        page_check_local(l);
+        for (heap_page *q = l->listed[page_class(BIG)].first; q != NULL;
+             q = q->links[IN_CLASS].next)
+            CHECK(q != p);
+        qc_lock_release(&l->lock);
+    }
+}
+
+static void
+test_H5_a_duty_that_is_late_at_the_lock(void)
+{
+    for (int i = 0; i < 2; i++) {
+        place_begin();
+        waker = stepper_new();
+        sleeping_owner = stepper_new();
+        n_taken = 0;
+        for_another = i == 1;
+        late = false;
+        get_by(sleeping_owner, &middle_block, 1, BIG);
+        page_in_hand = page_of(middle_block);
+        qc_yield_hook = others_are_quicker_to_the_lock;
+        heap_retire(h, middle_block, BIG);
+        CHECK(late && qc_yield_hook == NULL);
+        if (for_another)
+            CHECK_EQ(live_in(page_in_hand), MIDDLES);
+        else
+            CHECK_EQ(qc_load_relaxed(&page_in_hand->state), 0);
+        check_lists_of(page_in_hand);
+        for (int j = 0; j < n_taken; j++)
+            CHECK(intact(taken[j], MIDDLE));
+        free_by(waker, taken, n_taken, MIDDLE);
+        stepper_end(waker);
+        stepper_end(sleeping_owner);
+        place_end();
+    }
+}
+
+/* All blocks of a page are in use, and it goes off its owner's list: if just then one
+ * comes back, it stays, since nobody would put it there again. */
+static void
+one_comes_back(const char *place)
+{
+    if (strcmp(place, "unlist") != 0)
+        return;
+    qc_yield_hook = NULL;
+    retire_by(waker, &middle_block, 1, BIG);
+}
+
+static void
+test_H5_a_block_that_comes_back_to_a_page_just_found_full(void)
+{
+    place_begin();
+    waker = stepper_new();
+    void *a[BIGS], *b[BIGS], *c[1];
+    get_many(a, BIGS, BIG);
+    middle_block = a[2];
+    qc_yield_hook = one_comes_back;
+    get_many(b, BIGS, BIG);
+    CHECK(qc_yield_hook == NULL && page_of(b[0]) != page_of(a[0]));
+    CHECK((qc_load_relaxed(&page_of(a[0])->state) & STATE_LISTED) != 0);
+    get_many(c, 1, BIG);
+    CHECK(c[0] == a[2]);
+    free_many(a, BIGS, BIG);
+    free_many(b, BIGS, BIG);
+    stepper_end(waker);
+    place_end();
+}
+#endif
+
 /* Blocks that come back to a full page from elsewhere are found by the owner, each
  * generation after its goal. */
 static void
@@ -496,6 +605,34 @@ test_heap_without_memory(void)
 }
 #endif
 
+#ifdef QC_DEBUG
+static void
+do_without_record_or_memory(void *arg)
+{
+    (void)arg;
+    harness_fail_malloc(1);
+    CHECK(qsbr_find(domain) == NULL && heap_alloc(h, BIG) == NULL);
+    harness_fail_malloc(0);
+    CHECK_EQ(figures().live_bytes, 0);
+    CHECK_EQ(figures().pages, 0);
+}
+
+static void
+test_no_memory_for_a_heap(void)
+{
+    place_begin();
+    for (unsigned i = 1; i <= 2; i++) {
+        harness_fail_malloc(i);
+        CHECK(heap_new(domain) == NULL);
+        harness_fail_malloc(0);
+    }
+    stepper *s = stepper_new();
+    stepper_run(s, do_without_record_or_memory, NULL);
+    stepper_end(s);
+    place_end();
+}
+#endif
+
 /* ---- Q10 ---- */
 
 typedef struct {
@@ -612,6 +749,131 @@ test_Q10_a_fork_while_lists_are_half_done(void)
         place_end();
     }
 }
+
+/* Between the stores by which a page gives out a block again: by a thread that is gone,
+ * or by one without a record, whose pages are anybody's (with the lock).  The block is
+ * lost, and the page counts what it has. */
+static void
+do_give_out_again(void *arg)
+{
+    void **a = arg;
+    sleeper = pthread_self();
+    get_many(a, BIGS, BIG);
+    retire_many(a, 3, BIG);
+    qc_yield_hook = sleep_there;
+    get_many(a, 1, BIG);
+    qc_yield_hook = NULL;
+    get_many(a + 1, 2, BIG);
+}
+
+static void
+do_register_and_give_out_again(void *arg)
+{
+    do_register(NULL);
+    do_give_out_again(arg);
+}
+
+static void
+do_use_what_is_left(void *arg)
+{
+    void **a = arg, *b[2];
+    get_many(b, 2, BIG); /* the validator counts */
+    for (int i = 0; i < 2; i++)
+        CHECK(page_of(b[i]) == page_of(a[3]) && !is_among(b[i], a + 3, BIGS - 3));
+    free_many(b, 2, BIG);
+}
+
+static void
+child_between_two_stores(void *arg)
+{
+    void **a = arg;
+    qc_yield_hook = NULL;
+    stepper *s = stepper_new();
+    if (qc_load_relaxed(&page_of(a[3])->local) == h->common)
+        stepper_run(s, do_use_what_is_left, a);
+    else
+        do_use_what_is_left(a); /* adopted */
+    stepper_end(s);
+    free_many(a + 3, BIGS - 3, BIG);
+    heap_collect(h, true);
+    CHECK_EQ(figures().live_bytes, 0);
+    CHECK(figures().pages_waiting <= 1);
+}
+
+static void
+test_Q10_a_fork_while_a_page_gives_out_a_block(void)
+{
+    void (*ways[])(void *) = {do_register_and_give_out_again, do_give_out_again};
+    for (int i = 0; i < 2; i++) {
+        place_begin();
+        stepper *s = stepper_new();
+        void *a[BIGS];
+        where = "page pop";
+        qc_store_release(&there, 0u);
+        qc_store_release(&go_on, 0u);
+        stepper_start(s, ways[i], a);
+        while (!qc_load_acquire(&there))
+            sleep_ms(1);
+        in_child(child_between_two_stores, a);
+        qc_store_release(&go_on, 1u);
+        stepper_wait(s);
+        free_by(s, a, BIGS, BIG);
+        stepper_end(s);
+        place_end();
+    }
+}
+
+/* In the child two threads find that a fork was: one puts the lists right, and not the
+ * other one again, when pages have their places. */
+static heap_page *tagged_page;
+
+static void
+do_tag_a_page(void *arg)
+{
+    void *a[1];
+    (void)arg;
+    do_register(NULL);
+    get_many(a, 1, BIG);
+    tagged_page = page_of(a[0]);
+    heap_retire(h, a[0], BIG);
+    heap_collect(h, false);
+}
+
+static void
+another_one_mends(const char *place)
+{
+    if (strcmp(place, "lock") != 0)
+        return;
+    qc_yield_hook = NULL;
+    CHECK(qc_load_relaxed(&h->mended) != qc_fork_generation);
+    stepper_run(waker, do_tag_a_page, NULL);
+}
+
+static void
+child_with_two_threads(void *arg)
+{
+    (void)arg;
+    stepper *r = reader_new(domain);
+    reader_enter(r);
+    waker = stepper_new();
+    qc_yield_hook = another_one_mends;
+    figures();
+    CHECK(qc_yield_hook == NULL && qc_load_relaxed(&h->mended) == qc_fork_generation);
+    uint64_t s = qc_load_relaxed(&tagged_page->state);
+    CHECK_EQ(s & (STATE_WAITS | STATE_PHASE), STATE_QUEUED | STATE_TAGGED);
+    CHECK_EQ(figures().pages_waiting, 1);
+    reader_exit(r);
+    stepper_end(r);
+    stepper_end(waker);
+}
+
+static void
+test_Q10_lists_are_made_anew_once(void)
+{
+    place_begin();
+    in_child(child_with_two_threads, NULL);
+    place_end();
+}
 #endif
 
 int
@@ -623,6 +885,8 @@ main(void)
 #ifdef QC_DEBUG
     RUN(test_H4_an_owner_that_wakes_in_the_middle);
     RUN(test_H5_a_duty_that_comes_late);
+    RUN(test_H5_a_duty_that_is_late_at_the_lock);
+    RUN(test_H5_a_block_that_comes_back_to_a_page_just_found_full);
 #endif
     RUN(test_H5_the_owner_finds_what_others_retired);
     RUN(test_H5_freeing_another_thread_s_block);
@@ -637,7 +901,10 @@ main(void)
     RUN(test_Q10_a_fork_between_operations);
 #ifdef QC_DEBUG
     RUN(test_heap_without_memory);
+    RUN(test_no_memory_for_a_heap);
     RUN(test_Q10_a_fork_while_lists_are_half_done);
+    RUN(test_Q10_a_fork_while_a_page_gives_out_a_block);
+    RUN(test_Q10_lists_are_made_anew_once);
 #endif
     return 0;
 }
