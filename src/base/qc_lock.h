@@ -214,9 +214,10 @@ qc_lock_release_as(qc_lock *lock, qc_lock_found found)
     qc_store_release(&lock->state, 0u);
     os_unfair_lock_unlock(&lock->os);
 #else
-    uint32_t orphan = qc_lock_state(qc_fork_generation - 1, QC_LOCK_HELD);
-    if ((qc_exchange_acq_rel(&lock->state, orphan) & QC_LOCK_AWAITED) != 0)
-        qc_lock_wake(lock);
+    /* release: partner is the exchange in qc_lock_wait, from which an orphan is AWAITED: so
+     * somebody may sleep. */
+    qc_store_release(&lock->state, qc_lock_state(qc_fork_generation - 1, QC_LOCK_HELD));
+    qc_lock_wake(lock);
 #endif
 }
 

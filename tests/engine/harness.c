@@ -465,4 +465,21 @@ harness_posix_memalign(void **p, size_t alignment, size_t size)
 {
     return fails() ? 12 /* ENOMEM */ : posix_memalign(p, alignment, size);
 }
+
+static _Atomic bool specific_fails;
+
+void
+harness_fail_setspecific(void)
+{
+    qc_store_relaxed(&specific_fails, true);
+}
+
+int harness_setspecific(pthread_key_t key, const void *value);
+
+int
+harness_setspecific(pthread_key_t key, const void *value)
+{
+    bool now = qc_exchange_acq_rel(&specific_fails, false);
+    return now ? 12 /* ENOMEM */ : pthread_setspecific(key, value);
+}
 #endif

@@ -147,9 +147,11 @@ void in_child_that_dies(void (*fn)(void *), void *arg, int signal);
 /* ---- libc allocations that fail ---- */
 
 /* In builds with HARNESS_MALLOC the sources' malloc, calloc and posix_memalign come
- * through here: the n-th from now fails (0: none). */
+ * through here: the n-th from now fails (0: none).  And pthread_setspecific, which may
+ * need memory: the next one fails. */
 #ifdef HARNESS_MALLOC
 void harness_fail_malloc(uint64_t n);
+void harness_fail_setspecific(void);
 #endif
 
 /* Which sanitizer takes part: their programs are slower, and some cannot do all. */

@@ -31,7 +31,7 @@ COMPILES_AT_ONCE = 2
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 # The sources' allocations go through the harness, which can make them fail.
 INJECT = ["-Dmalloc=harness_malloc", "-Dcalloc=harness_calloc"]
-INJECT += ["-Dposix_memalign=harness_posix_memalign"]
+INJECT += ["-Dposix_memalign=harness_posix_memalign", "-Dpthread_setspecific=harness_setspecific"]
 LIBC = ["-DQC_HEAP_LIBC"]
 DEBUG = ["-DQC_DEBUG=1", *LIBC, "-DHARNESS_MALLOC"]
 

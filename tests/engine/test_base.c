@@ -2,9 +2,11 @@
  *
  * modes: one
  */
+#define _GNU_SOURCE /* sched_setaffinity */
 #include "harness.h"
 
 #include <math.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -72,6 +74,30 @@ acquire_and_release(void *arg)
 }
 
 /* All of several waiters that sleep are woken, one after the other. */
+#if defined(__linux__)
+/* Where there is one CPU, a waiter leaves it to the holder.  (In a process that has not
+ * asked yet how many there are.) */
+static void
+count_on_one_cpu(void *arg)
+{
+    (void)arg;
+    cpu_set_t all, one;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    CPU_ZERO(&one);
+    for (int i = 0; CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    count_with(3, 100);
+}
+
+static void
+test_lock_excludes_on_one_cpu(void)
+{
+    in_child(count_on_one_cpu, NULL);
+}
+#endif
+
 static void
 test_lock_wakes_all_waiters(void)
 {
@@ -308,6 +334,9 @@ int
 main(void)
 {
     harness_init(false);
+#if defined(__linux__)
+    RUN(test_lock_excludes_on_one_cpu); /* first */
+#endif
     RUN(test_lock_excludes);
     RUN(test_lock_wakes_all_waiters);
     RUN(test_lock_is_handed_over);

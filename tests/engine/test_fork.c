@@ -147,6 +147,68 @@ test_Q5_fork_after_unregistering(void)
     qsbr_domain_release(f.without);
 }
 
+/* From inside: in the child it is the same section, of the one thread there is. */
+typedef struct {
+    qsbr_domain *domain;
+    qsbr_record *rec;
+} attacher;
+
+static void
+attach(void *arg)
+{
+    attacher *a = arg;
+    a->rec = qsbr_register(a->domain);
+    CHECK(a->rec != NULL && qsbr_attach(a->rec));
+}
+
+static void
+detach(void *arg)
+{
+    attacher *a = arg;
+    CHECK_EQ(qsbr_state_of(a->rec), QSBR_ATTACHED);
+    qsbr_detach(a->rec);
+    CHECK_EQ(qsbr_state_of(a->rec), QSBR_DETACHED);
+}
+
+static void
+child_is_attached(void *arg)
+{
+    attacher *a = arg, other = {.domain = a->domain};
+    uint64_t goal = qsbr_advance(a->domain), seq = qc_load_relaxed(&a->rec->seq);
+    CHECK_EQ(qsbr_state_of(a->rec), QSBR_ATTACHED);
+    CHECK(seq != QSBR_OFFLINE && qsbr_before(seq, goal));
+    stepper *s = stepper_new();
+    stepper_run(s, attach, &other); /* perhaps with the record of one that is gone */
+    stepper_run(s, detach, &other);
+    stepper_end(s);
+    detach(a);
+    CHECK(qsbr_poll(a->domain, goal)); /* nobody else is in */
+    attach(a);
+    detach(a);
+}
+
+static void
+fork_attached(void *arg)
+{
+    attach(arg);
+    in_child(child_is_attached, arg);
+    detach(arg);
+}
+
+static void
+test_Q10_fork_while_attached(void)
+{
+    qsbr_domain *d = qsbr_domain_new();
+    attacher a = {.domain = d}, gone = {.domain = d};
+    stepper *s = stepper_new(), *other = stepper_new();
+    stepper_run(other, attach, &gone);
+    stepper_run(s, fork_attached, &a);
+    stepper_run(other, detach, &gone);
+    stepper_end(s);
+    stepper_end(other);
+    qsbr_domain_release(d);
+}
+
 /* ---- domains in the child ---- */
 
 static void *
@@ -437,6 +499,7 @@ main(void)
     RUN(test_Q5_fork_leaves_one_record);
     RUN(test_Q5_fork_in_the_process_domain);
     RUN(test_Q5_fork_after_unregistering);
+    RUN(test_Q10_fork_while_attached);
     RUN(test_Q5_domains_are_freed_in_the_child);
     RUN(test_Q5_fork_while_the_registry_lock_is_held);
     RUN(test_Q10_fork_while_the_queue_lock_is_held);

@@ -359,6 +359,10 @@ register_without_memory(void *arg)
     harness_fail_malloc(1);
     CHECK(qsbr_register(d) == NULL);
     CHECK(qsbr_find(d) == NULL);
+    /* Nor a record that nobody would take back when the thread ends (Q4). */
+    harness_fail_setspecific();
+    CHECK(qsbr_register(d) == NULL);
+    CHECK(qsbr_find(d) == NULL);
     CHECK_EQ(registered(d), 0);
     CHECK_EQ(qc_load_relaxed(&d->refs), 1);
     return one_section(d); /* and now there is some */

@@ -83,6 +83,30 @@ test_T7_who_goes_on_is_not_stopped_again_at_once(void)
     place_delete(&p);
 }
 
+/* What is held elsewhere for the same readers counts, as of when it was last told. */
+static void
+test_T7_what_others_hold_counts(void)
+{
+    place p = place_new();
+    CHECK(!retire_must_wait(p.queue));
+    retire_note_others(p.queue, RETIRE_HARD_BYTES);
+    CHECK(!retire_must_wait(p.queue));
+    retire_note_others(p.queue, RETIRE_HARD_BYTES + 1);
+    CHECK(retire_must_wait(p.queue));
+    CHECK(!retire_make_room(p.local));
+    retire_go_on(p.queue); /* allowed, and twice as much again */
+    CHECK(!retire_must_wait(p.queue));
+    retire_note_others(p.queue, 3 * (uint64_t)RETIRE_HARD_BYTES);
+    CHECK(!retire_must_wait(p.queue));
+    retire_note_others(p.queue, 3 * (uint64_t)RETIRE_HARD_BYTES + 3);
+    CHECK(retire_must_wait(p.queue));
+    retire_note_others(p.queue, 0);
+    CHECK(!retire_must_wait(p.queue));
+    CHECK_EQ(qc_load_relaxed(&p.queue->allowed), 0); /* the limit is what it was */
+    CHECK_HELD(&p, 0, 0);
+    place_delete(&p);
+}
+
 static place *inside;
 
 static void
@@ -236,6 +260,55 @@ test_Q10_fork_between_reserve_and_commit(void)
     place_delete(&p);
 }
 
+/* Between the two stores by which a batch becomes the operation's: it is both the thread's
+ * spare one and the operation's, and must be one of them afterwards. */
+static void
+reserve_by_half(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    CHECK(retire_reserve(p.local, 3));
+    retire_ref(p.local, run_item, 1);
+    p.local->spare = p.local->taken;
+}
+
+static void
+finish_reserving(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    p.local->spare = NULL;
+    retire_commit(p.local);
+}
+
+static void
+child_has_it_once(void *arg)
+{
+    place *p = arg;
+    quiet q = {.p = *p, .first = 5, .n = 3};
+    CHECK_EQ(retire_drain(p->local), 1);
+    CHECK_EQ(n_ran, 1);
+    /* The next thread with that record goes on with the local. */
+    thread_join(thread_start(retire_some_and_end, &q));
+    CHECK_EQ(retire_drain(p->local), 3);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQ(ran[1 + i], 5 + i);
+    place_delete(p);
+}
+
+static void
+test_Q10_fork_while_a_thread_reserves(void)
+{
+    place p = place_new();
+    stepper *s = stepper_new();
+    stepper_run(s, reserve_by_half, &p);
+    in_child(child_has_it_once, &p);
+    stepper_run(s, finish_reserving, &p);
+    CHECK_EQ(retire_drain(p.local), 1);
+    stepper_end(s);
+    place_delete(&p);
+}
+
 /* The thread that forks is itself in the middle of an item: it goes on in both, and
  * nobody takes the rest away from it. */
 static void *
@@ -308,10 +381,12 @@ main(void)
     RUN(test_T7_over_the_hard_limit_until_it_is_freed);
     RUN(test_T7_one_large_block_is_waited_for_until_the_queue_is_empty);
     RUN(test_T7_who_goes_on_is_not_stopped_again_at_once);
+    RUN(test_T7_what_others_hold_counts);
     RUN(test_T7_no_item_waits_for_room);
     RUN(test_T7_the_limits_can_be_set);
     RUN(test_Q10_fork_while_a_thread_runs_items);
     RUN(test_Q10_fork_between_reserve_and_commit);
+    RUN(test_Q10_fork_while_a_thread_reserves);
     RUN(test_Q10_an_item_that_forks);
     RUN(test_Q7_a_queue_lives_while_a_detached_thread_is_in_it);
     return 0;
