@@ -195,6 +195,11 @@ BREAKS = {
         "what the registry's lock protects is read before the lock is there",
         (debug("registry"),),
     ),
+    "NOT_FORGOTTEN": Break(
+        "a thread that has ended, and goes on, goes on with what another has by then",
+        (debug("page_others"),),
+        "tests/faults/test_thread_ends.py (free-threaded builds)",
+    ),
     "WAIT_FOR_THE_GONE": Break(
         "in the child of a fork a lock is not taken over from a thread that is gone",
         (debug("fork_locks", MEMBARRIER),),  # the watchdog's 20 s

@@ -113,6 +113,13 @@ local_slow(heap *h)
     return l;
 }
 
+/* Of a thread that ends. */
+static void
+forget_local(void)
+{
+    cached = (local_cache){0};
+}
+
 /* The calling thread's, or NULL: it has no record, or there is no memory.  It stays
  * the thread's until that ends, unregistered or not (heap_local_is_left). */
 QC_INLINE heap_local *
@@ -163,6 +170,7 @@ heap *
 heap_new(qsbr_domain *domain)
 {
     set_options();
+    qsbr_at_thread_end(forget_local);
     heap *h = calloc(1, sizeof *h);
     if (h == NULL)
         return NULL;

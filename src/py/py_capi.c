@@ -402,9 +402,16 @@ static qsbrc_api table = {
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 
 static void
+forget_all(void)
+{
+    capi_cached = (capi_cache){0};
+}
+
+static void
 fill_table(void)
 {
     qc_lock_init(&list_lock);
+    qsbr_at_thread_end(forget_all);
     capi_fill_queue(&table);
     capi_fill_containers(&table);
 }

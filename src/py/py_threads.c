@@ -15,10 +15,17 @@ static const char *barrier_wanted;
 static const char *bad_limit; /* the name of a variable that holds no number */
 
 static void
+forget_local(void)
+{
+    threads_cached = (threads_cache){0};
+}
+
+static void
 init_process(void)
 {
     bad_limit = limits_from_environment();
     process_ok = bad_limit == NULL && barrier_init(barrier_wanted) && qsbr_init();
+    qsbr_at_thread_end(forget_local);
 #ifdef QC_DEBUG
     const char *yield = getenv("QSBRCONTAINERS_YIELD"); /* NOLINT(concurrency-mt-unsafe) */
     qc_yield_at_random(yield != NULL ? (unsigned)strtoul(yield, NULL, 10) : 0);

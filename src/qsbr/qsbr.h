@@ -58,7 +58,8 @@
  *  Q4  The process domain's record is one thread-local load away; registering
  *      is lazy, unregistering happens when the OS thread ends, whoever made it.
  *  Q5  A record has two references, the registry's and the OS thread's; whoever
- *      drops the last gives it back.  Domain ids are never reused.
+ *      drops the last gives it back.  Nobody is left with one that is somebody else's
+ *      by then (qsbr_at_thread_end).  Domain ids are never reused.
  *  Q6  Fields written by different threads are separate atomics, no bit fields.
  *  Q7  A record is detached, attached or shutting down.  qsbr_shut_down makes it
  *      so for all threads but the one that finalizes, and for those that register
@@ -174,6 +175,14 @@ void qsbr_domain_release(qsbr_domain *domain);
  * thread's until it ends or calls qsbr_unregister. */
 qsbr_record *qsbr_register(qsbr_domain *domain);
 qsbr_record *qsbr_register_process(void);
+
+/* From now on `forget` is called in each OS thread that ends, whose records are nobody's
+ * afterwards: the layers above forget what they keep for them in thread-local variables.
+ * (The thread may not be through: a destructor of another library's may run Python code,
+ * and registers once more.)  Plain C without an allocator, as the destructor that it is
+ * called from (Q10).  At most QSBR_FORGETS functions; one that is known is not added. */
+#define QSBR_FORGETS 4
+void qsbr_at_thread_end(void (*forget)(void));
 
 /* This thread's record in `domain` or NULL; no lock. */
 qsbr_record *qsbr_find(qsbr_domain *domain);

@@ -18,6 +18,7 @@ static pthread_key_t thread_key;                  /* its destructor ends the thr
 static qc_lock list_lock;                         /* of the list of domains */
 static qsbr_domain *all_domains = &qsbr_process;
 static _Atomic uint64_t next_domain_id = 2;
+static void (*_Atomic forgets[QSBR_FORGETS])(void); /* (list lock to write) */
 _Atomic uint32_t qsbr_forks;
 
 /* ---- records ---- */
@@ -197,6 +198,19 @@ qsbr_unregister(qsbr_record *rec)
     unregister(rec);
 }
 
+void
+qsbr_at_thread_end(void (*forget)(void))
+{
+    int i = 0;
+    qc_lock_acquire(&list_lock);
+    while (qc_load_relaxed(&forgets[i]) != NULL && qc_load_relaxed(&forgets[i]) != forget)
+        i++;
+    qc_assert(i < QSBR_FORGETS);
+    /* release: partner is the acquire load in thread_end. */
+    qc_store_release(&forgets[i], forget);
+    qc_lock_release(&list_lock);
+}
+
 /* The end of an OS thread: the key's destructor, without a thread state and
  * possibly after the interpreter.  Plain C, no allocator (Q10). */
 static void
@@ -205,6 +219,13 @@ thread_end(void *records)
     (void)records;
     qsbr_record *rec = thread_records;
     thread_records = NULL;
+#ifndef QC_BREAK_NOT_FORGOTTEN
+    for (int i = 0; i < QSBR_FORGETS; i++) {
+        void (*forget)(void) = qc_load_acquire(&forgets[i]);
+        if (forget != NULL)
+            forget();
+    }
+#endif
     while (rec != NULL) {
         qsbr_record *next = rec->thread_next;
         rec->nesting = 0;

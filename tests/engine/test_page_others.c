@@ -506,6 +506,51 @@ test_H5_unregistered_is_not_ended(void)
     place_end();
 }
 
+/* The destructor of another library's key comes after the thread's end, and uses the
+ * heap once more.  The record has another thread by then, and with it the local. */
+static pthread_key_t late_key;
+static stepper *late_heir;
+
+static heap_local *
+local_of(void *block)
+{
+    return qc_load_relaxed(&page_of(block)->local);
+}
+
+static void
+use_late(void *rec)
+{
+    void *theirs;
+    get_by(late_heir, &theirs, 1, BIG);
+    CHECK(local_of(theirs)->rec == rec);
+    CHECK(qsbr_register(domain) != NULL);
+    void *mine = get(BIG);
+    CHECK(local_of(mine) != local_of(theirs));
+    heap_free(h, mine, BIG);
+    free_by(late_heir, &theirs, 1, BIG);
+}
+
+static void *
+end_late(void *arg)
+{
+    qsbr_record *rec = qsbr_register(domain);
+    heap_free(h, get(BIG), BIG);
+    CHECK(pthread_setspecific(late_key, rec) == 0);
+    return arg;
+}
+
+static void
+test_Q5_a_thread_that_goes_on_after_its_end(void)
+{
+    place_begin();
+    CHECK(pthread_key_create(&late_key, use_late) == 0); /* its turn is after ours */
+    late_heir = stepper_new();
+    thread_join(thread_start(end_late, NULL));
+    stepper_end(late_heir);
+    CHECK(pthread_key_delete(late_key) == 0);
+    place_end();
+}
+
 /* ---- threads without a record, and the end ---- */
 
 static void
@@ -896,6 +941,7 @@ main(void)
     RUN(test_H5_a_record_whose_new_thread_stays_away);
     RUN(test_H5_unregistered_is_not_ended);
     RUN(test_H5_threads_without_a_record);
+    RUN(test_Q5_a_thread_that_goes_on_after_its_end);
     RUN(test_heap_ends_with_its_last_block);
     RUN(test_heap_end_waits_for_readers);
     RUN(test_Q10_a_fork_between_operations);

@@ -82,6 +82,71 @@ def test_T6_short_threads_with_pending_retirements():
     assert "threads: " in said
 
 
+# Its records are given back by a destructor of thread-specific data; those of other libraries come
+# before or after it, and may run Python code, which finds that thread without anything of ours.
+LATE = """
+import ctypes, threading
+from qsbrcontainers import ConcurrentDict, ConcurrentList
+
+ended, begun, through = threading.Event(), threading.Event(), threading.Event()
+d = ConcurrentDict()
+wrong = []
+
+class Value:
+    pass
+
+def use(me):
+    mine = [ConcurrentList([me] * 8) for _ in range(50)]
+    for i in range(4000):
+        mine[i % 50] = ConcurrentList([me] * 8)
+        d[me, i % 100] = Value()
+        if list(mine[i * 7 % 50]) != [me] * 8:
+            wrong.append(me)
+        if i % 10 == 0:
+            del d[me, i % 100]
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def destructor(_):
+    ended.set()
+    begun.wait()
+    use("one that has ended")
+    through.set()
+
+process, key = ctypes.CDLL(None), ctypes.c_ulong()
+assert process.pthread_key_create(ctypes.byref(key), destructor) == 0
+
+def run(then):
+    for _ in range(3000):  # as long as it takes to have all that threads have
+        d["own"] = Value()
+    then()
+
+def end():
+    process.pthread_setspecific(key, ctypes.c_void_p(1))
+
+def heir():
+    begun.set()
+    use("its heir")
+
+for _ in range(2):
+    for event in ended, begun, through:
+        event.clear()
+    threads = [threading.Thread(target=run, args=(then,)) for then in (end, heir)]
+    threads[0].start()
+    ended.wait()
+    threads[1].start()
+    through.wait()
+    threads[0].join(), threads[1].join()
+assert not wrong, wrong
+print("all is its own")
+"""
+
+
+def test_Q5_python_code_after_the_end_of_a_thread():
+    """Caught now and then (QC_BREAK_NOT_FORGOTTEN, 3.15t): a crash, or lists that two threads have.
+    Step by step, and each time: tests/engine/test_page_others.c."""
+    assert "all is its own" in run_script(LATE)
+
+
 # Ways in which a thread, or the process, ends in the middle of an operation.
 FRAME = """
 import os, sys, threading, time
