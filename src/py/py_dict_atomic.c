@@ -355,17 +355,18 @@ create(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *factory, creator
     return value;
 }
 
-/* Keeps the exception that is set while the key is unregistered. */
-static void
+/* The key's __eq__ may raise, or a signal's handler: false, with that exception, unless the
+ * factory's is set, which stays.  The entry stays too; become_creator finds it over. */
+static bool
 unregister(dict_object *d, PyObject *key, Py_hash_t hash, creator_object *mine)
 {
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    if (dict_remove(creators_of(d), key, hash, NULL) == DICT_FAILED) {
-        PyErr_Clear(); /* the entry stays; become_creator finds it over */
+    threads_exception set = threads_put_aside();
+    bool done = dict_remove(creators_of(d), key, hash, NULL) != DICT_FAILED;
+    if (!done)
         Py_CLEAR(mine->value);
-    }
-    PyErr_Restore(type, error, trace);
+    if (done || set.type != NULL || set.value != NULL)
+        threads_put_back(set);
+    return done;
 }
 
 const char dict_get_or_create_doc[] =
@@ -403,7 +404,8 @@ dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject
             break;
         if (r == DICT_FOUND) {
             value = create(d, a[0], hash, a[1], mine);
-            unregister(d, a[0], hash, mine);
+            if (!unregister(d, a[0], hash, mine))
+                Py_CLEAR(value); /* it is stored: this is as if interrupted right after */
             creator_finish(mine);
             Py_DECREF(mine);
             return value;

@@ -206,6 +206,39 @@ def test_K10_who_has_yet_to_wake_up_closes_no_cycle(seconds):
     assert run_threads(2, work) == ["made", "made"]
 
 
+@pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
+def test_K10_nothing_that_eq_raises_is_lost(error):
+    """At each of its comparisons; the last of them take the creator off the list. Whoever comes
+    later is not held up. Caught: an exception cleared there."""
+
+    def one_try(nth):
+        d, compared = ConcurrentDict({SameHash("there"): 0}), []
+
+        def compare():
+            compared.append(None)
+            if len(compared) == nth:
+                raise error
+
+        def ask():  # while there is a creator that the key is compared with
+            key = CallsOnEq("key", compare)
+            try:
+                assert d.get_or_create(key, list) == []
+            except error:
+                assert d.get_or_create(key, list) == []
+                return True
+            finally:
+                key.on_eq = bool
+
+        raised = d.get_or_create(SameHash("other"), ask)
+        assert raised or len(compared) < nth
+        return raised
+
+    times = 0
+    while one_try(times + 1):
+        times += 1
+    assert times > 5
+
+
 def test_K10_beside_deletions_and_growth():
     census, made = Census(), []
     d = ConcurrentDict()
