@@ -198,8 +198,8 @@ def check():
 
 def child():
     assert Value.alive == 2000, Value.alive
-    check()
-    assert collect() >= 1000
+    check()  # may come to a safe point and free some
+    collect()
     assert Value.alive == 1000, Value.alive
     check()
     d.clear()
