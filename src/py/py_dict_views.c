@@ -204,7 +204,8 @@ static PyType_Slot iter_slots[] = {
 static PyType_Spec iter_spec = {
     .name = "qsbrcontainers._native.DictIterator",
     .basicsize = sizeof(iter_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
     .slots = iter_slots,
 };
 

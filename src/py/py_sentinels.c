@@ -56,7 +56,8 @@ static PyType_Slot sentinel_slots[] = {
 static PyType_Spec sentinel_spec = {
     .name = "qsbrcontainers.Sentinel",
     .basicsize = sizeof(sentinel_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
     .slots = sentinel_slots,
 };
 
@@ -83,9 +84,9 @@ qc_sentinels_register(PyObject *module, qc_state *state)
     state->missing = sentinel_new(module, (PyTypeObject *)type, "MISSING");
     if (state->missing != NULL)
         state->delete_ = sentinel_new(module, (PyTypeObject *)type, "DELETE");
-    int status = PyModule_AddType(module, (PyTypeObject *)type);
+    int status = state->delete_ == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
-    return state->delete_ == NULL ? -1 : status;
+    return status;
 }
 
 bool

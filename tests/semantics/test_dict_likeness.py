@@ -13,7 +13,7 @@ from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, Values
 import pytest
 from support import Boom, Census, DictSubclass, SameHash, Text, run_threads, settle
 
-from qsbrcontainers import ConcurrentDict, ConcurrentList
+from qsbrcontainers import MISSING, ConcurrentDict, ConcurrentList
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 PAIRS = {"a": 1, "b": 2.5, "c": None, (1, 2): [3]}
@@ -423,6 +423,14 @@ def test_missing_where_a_metaclass_lies(order):
 
     with pytest.raises(KeyError):
         Sub()["a"]
+
+
+def test_attributes_of_the_small_types_cannot_be_set():
+    d, values = ConcurrentDict(), ConcurrentList()
+    views = [d.keys(), d.values(), d.items()]
+    for each in [MISSING, *views, *map(iter, views), iter(values), reversed(values)]:
+        with pytest.raises(TypeError, match="immutable type"):
+            type(each).mine = None
 
 
 @pytest.mark.parametrize("ours", [ConcurrentDict, ConcurrentList])
