@@ -210,6 +210,10 @@ BREAKS = {
         (debug("fork_held"),),
         "fork_torture (now and then)",
     ),
+    "MENDED_BESIDE_FORKS": Break(
+        "nor for one that puts right what a fork has left of the queue",
+        (debug("retire_held"),),
+    ),
     "NO_MEND": Break(
         "nor is put right what that thread was in the middle of",
         (debug("fork_torture", MEMBARRIER),),  # the first of many children notices

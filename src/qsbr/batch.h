@@ -45,7 +45,7 @@ void retire_count(retire_queue *queue, retire_batch *batch, bool held);
 /* T7: looks at what is held once more. */
 void retire_weigh(retire_queue *queue);
 
-/* Q10: in the child of a fork, once. */
-void retire_mend(retire_queue *queue);
+/* Q10: in the child of a fork, once.  `mine` is the calling thread's record. */
+void retire_mend(retire_queue *queue, qsbr_record *mine);
 
 #endif

@@ -188,12 +188,17 @@ is_gone(retire_local *local)
 }
 
 /* What a thread that is gone was in the middle of is not going on.  What it had
- * unlinked by then is in its batches. */
+ * unlinked by then is in its batches.  No fork comes between (the caller holds them
+ * back, or a third process would find a batch twice, or none). */
 static void
 settle(retire_local *local)
 {
-    retire_batch *batch = local->running;
-    local->running = NULL;
+    retire_batch *batch = local->running, *taken = local->taken;
+    if (local->spare == taken) /* reserving, or done with nothing to retire */
+        local->spare = NULL;
+    /* Out of there first: what is forked all the same, after a second, may leak. */
+    local->running = local->taken = NULL;
+    qc_yield("settle");
     while (batch != NULL) {
         retire_batch *next = batch->next;
         if (!batch->counted)
@@ -201,28 +206,29 @@ settle(retire_local *local)
         retire_push_closed(local, batch);
         batch = next;
     }
-    if (local->taken != NULL) {
-        if (local->spare == local->taken) /* reserving, or done with nothing to retire */
-            local->spare = NULL;
-        tag(local->queue, local->taken);
-        retire_push_closed(local, local->taken);
+    if (taken != NULL) {
+        tag(local->queue, taken);
+        retire_push_closed(local, taken);
     }
-    local->taken = NULL;
     local->processing = local->tell = false;
 }
 
 void
-retire_mend(retire_queue *queue)
+retire_mend(retire_queue *queue, qsbr_record *mine)
 {
     /* acquire: partner is the release below. */
     if (qc_likely(qc_load_acquire(&queue->generation) == qc_fork_generation))
         return;
     qc_lock_acquire(&queue->lock); /* an orphan is taken as any: the list grows by one store */
     if (qc_load_relaxed(&queue->generation) != qc_fork_generation) {
+#ifndef QC_BREAK_MENDED_BESIDE_FORKS
+        qsbr_hold_forks(mine);
+#endif
         /* Not those of the thread that forked: it may be in the middle of an item. */
         for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
             if (is_gone(l))
                 settle(l);
+        qsbr_let_forks(mine);
         qc_store_release(&queue->generation, qc_fork_generation);
     }
     qc_lock_release(&queue->lock);
@@ -232,7 +238,7 @@ retire_local *
 retire_local_get(retire_queue *queue, qsbr_record *rec)
 {
     retire_local *l;
-    retire_mend(queue);
+    retire_mend(queue, rec);
     qc_lock_acquire(&queue->lock);
     for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
         if (l->rec == rec)
@@ -247,9 +253,11 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
     qc_lock_release(&queue->lock);
     uint64_t tenure = qc_load_relaxed(&rec->tenure);
     if (l != NULL && l->tenure != tenure) {
+        qsbr_hold_forks(rec);
         if (l->tenure != 0)
             settle(l);
         l->tenure = tenure;
+        qsbr_let_forks(rec);
     }
     return l;
 }

@@ -161,7 +161,7 @@ process(retire_local *local, patience how)
     qc_assert(!qsbr_in_section(local->rec) && local->taken == NULL); /* Q2, T5 */
     if (local->processing)
         return 0;
-    retire_mend(local->queue);
+    retire_mend(local->queue, local->rec);
     local->processing = true;
     take_from_all(local, how == LEAVE);
     local->tell = false;

@@ -309,6 +309,55 @@ test_Q10_fork_while_a_thread_reserves(void)
     place_delete(&p);
 }
 
+#ifdef QC_DEBUG
+/* The child is forked, too, while one of its threads puts right what the first fork left. */
+static _Atomic uint32_t settling;
+
+static void
+settle_slowly(const char *place)
+{
+    if (strcmp(place, "settle") != 0)
+        return;
+    qc_store_release(&settling, 1u);
+    sleep_ms(30);
+}
+
+static void
+join_only(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+}
+
+static void
+child_is_forked_while_it_mends(void *arg)
+{
+    stepper *s = stepper_new();
+    qc_yield_hook = settle_slowly;
+    stepper_start(s, join_only, arg);
+    while (qc_load_acquire(&settling) == 0)
+        sleep_ms(0);
+    in_child(child_runs_what_was_reserved, arg);
+    stepper_wait(s);
+    qc_yield_hook = NULL;
+    stepper_end(s);
+    child_runs_what_was_reserved(arg);
+}
+
+static void
+test_Q10_fork_while_another_fork_is_put_right(void)
+{
+    place p = place_new();
+    stepper *s = stepper_new();
+    stepper_run(s, reserve_and_stop, &p);
+    in_child(child_is_forked_while_it_mends, &p);
+    stepper_run(s, commit_now, &p);
+    CHECK_EQ(retire_drain(p.local), 2);
+    stepper_end(s);
+    place_delete(&p);
+}
+#endif
+
 /* The thread that forks is itself in the middle of an item: it goes on in both, and
  * nobody takes the rest away from it. */
 static void *
@@ -387,6 +436,9 @@ main(void)
     RUN(test_Q10_fork_while_a_thread_runs_items);
     RUN(test_Q10_fork_between_reserve_and_commit);
     RUN(test_Q10_fork_while_a_thread_reserves);
+#ifdef QC_DEBUG
+    RUN(test_Q10_fork_while_another_fork_is_put_right);
+#endif
     RUN(test_Q10_an_item_that_forks);
     RUN(test_Q7_a_queue_lives_while_a_detached_thread_is_in_it);
     return 0;
