@@ -136,8 +136,8 @@ move_words(keytable *old, keytable *new)
 {
     keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
     uint32_t used = qc_load_relaxed(&old->used), n = 0;
-    /* release: partner is the acquire load of who meets MOVED (also ordered by
-     * the CAS below; this one is for iterators). */
+    /* release: partner is the acquire load in keytable_unchanged, which has not met
+     * MOVED.  (For who has, the CAS below orders it too.) */
     qc_store_release(&old->next, new);
     qc_yield("next");
     for (uint32_t i = 0; i < used; i++) {

@@ -58,8 +58,9 @@ fails(void)
 bool
 heap_local_is_left(heap_local *l)
 {
-    /* acquire: partner is the release by which the record's last reference went; all
-     * that its thread did to the pages comes before. */
+    /* acquire: partners are the release by which the record's last reference went and
+     * the one by which the next thread got it; all that its thread did to the pages
+     * comes before. */
     return l->rec != NULL &&
            (qc_load_acquire(&l->rec->refs) == 0 || qc_load_acquire(&l->rec->tenure) != l->tenure);
 }

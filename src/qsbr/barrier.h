@@ -38,7 +38,7 @@ QC_HIDDEN extern barrier_mode barrier_chosen;
 bool barrier_init(const char *wanted);
 
 /* Between the enter store and the first load of a section.  Partner:
- * barrier_heavy in qsbr_poll.  Without it a reader can hold a pointer that the
+ * barrier_heavy in fence (qsbr.c).  Without it a reader can hold a pointer that the
  * poll has already declared free. */
 QC_INLINE void
 barrier_light(void)

@@ -9,7 +9,7 @@ qsbr_advance(qsbr_domain *domain)
 {
     qc_add_relaxed(&domain->advances, 1u);
     /* A real RMW after the unlink.  seq_cst, so release: partner is the acquire
-     * load in qsbr_enter; a section that starts at the goal sees the unlink. */
+     * load in qsbr_go_online; a section that starts at the goal sees the unlink. */
     return qc_add_seq_cst(&domain->wr_seq, QSBR_STEP) + QSBR_STEP;
 }
 
@@ -41,8 +41,7 @@ scan(qsbr_domain *domain, uint64_t seq)
     /* acquire: partner is the release store of the chunk list in take_record. */
     for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
         for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
-            /* acquire: partner is the release of qsbr_exit (and, through the
-             * release sequence, of qsbr_enter). */
+            /* acquire: partners are the releases of qsbr_go_offline and _online. */
             uint64_t s = qc_load_acquire(&c->records[i].seq);
             if (s != QSBR_OFFLINE && qsbr_before(s, lowest))
                 lowest = s;
@@ -89,7 +88,7 @@ fence(qsbr_domain *domain, uint64_t *seq)
     if (others) {
         qc_add_relaxed(&domain->heavy_barriers, 1u);
 #ifndef QC_BREAK_NO_HEAVY_BARRIER
-        if (!barrier_heavy()) { /* partner: barrier_light in qsbr_enter */
+        if (!barrier_heavy()) { /* partner: barrier_light in qsbr_go_online */
             qc_add_relaxed(&domain->broken, 1u);
             return false;
         }

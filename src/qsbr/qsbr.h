@@ -248,7 +248,7 @@ qsbr_before(uint64_t a, uint64_t b)
 static inline bool
 qsbr_goal_reached(qsbr_domain *domain, uint64_t goal)
 {
-    /* acquire: partner is the release CAS that raises rd_seq in qsbr_poll; what
+    /* acquire: partner is the release CAS that raises rd_seq in scan_for; what
      * readers did in their sections comes before the free that follows. */
     return !qsbr_before(qc_load_acquire(&domain->rd_seq), goal);
 }
@@ -300,7 +300,7 @@ qsbr_go_online(qsbr_record *rec, qsbr_domain *domain)
 #else
     qc_store_release(&rec->seq, seq);
 #endif
-    barrier_light(); /* partner: barrier_heavy in qsbr_poll */
+    barrier_light(); /* partner: barrier_heavy in fence (qsbr.c) */
 }
 
 QC_INLINE void

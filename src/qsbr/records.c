@@ -121,8 +121,10 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         if (old == NULL)
             qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
+        /* release: partners are the acquire loads by which a local is found to be left
+         * (retire.c, heap.c): what the last thread did with it comes before. */
         if (old == NULL)
-            qc_add_relaxed(&rec->tenure, 1u);
+            qc_add_acq_rel(&rec->tenure, 1u);
         rec->nesting = 0;
         rec->look_in = QSBR_LOOK_EVERY;
         qc_store_relaxed(&rec->state, domain->shutting_down ? QSBR_SHUTTING_DOWN : QSBR_DETACHED);
@@ -131,7 +133,7 @@ register_record(qsbr_domain *domain, qsbr_record *old)
     }
     qc_lock_release(&domain->lock);
     /* A poll leaves the heavy barrier out where no other record exists.
-     * Partner: the fence before that look in qsbr_poll.  Either it sees this
+     * Partner: the fence in fence (qsbr.c), before that look.  Either it sees this
      * record, or this thread's sections see the unlink that it polls for. */
     qc_fence_seq_cst();
     return rec;
@@ -179,8 +181,8 @@ unregister(qsbr_record *rec)
     qc_store_release(&rec->registered, 0u);
     if (was) {
         qc_store_release(&rec->seq, QSBR_OFFLINE);
-        /* release: partner is the load of `registered` in qsbr_poll; sections
-         * of this record end before a poll does without it. */
+        /* release: partner is the load of `registered` in fence (qsbr.c);
+         * sections of this record end before a poll does without it. */
         qc_sub_acq_rel(&domain->registered, 1u);
     }
     qc_lock_release(&domain->lock);

@@ -178,13 +178,14 @@ retire_close(retire_local *local, retire_local *from, retire_batch *batch)
 }
 
 /* Whether the thread that `local` was for has ended, or was left behind by a fork.
- * acquire: partner is the release in the registry's unregister; all that the thread
- * did with its local is seen. */
+ * acquire: partners are the releases in the registry's unregister and, where another
+ * thread has the record, register_record; all that the thread did with its local is
+ * seen. */
 static bool
 is_gone(retire_local *local)
 {
     return qc_load_acquire(&local->rec->registered) == 0 ||
-           qc_load_relaxed(&local->rec->tenure) != local->tenure;
+           qc_load_acquire(&local->rec->tenure) != local->tenure;
 }
 
 /* What a thread that is gone was in the middle of is not going on.  What it had

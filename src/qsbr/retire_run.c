@@ -106,7 +106,7 @@ wait_for(qsbr_domain *domain, uint64_t goal, patience how)
 static uint64_t
 take_closed(retire_local *local)
 {
-    /* acquire: partner is the release in push_closed. */
+    /* acquire: partner is the release in retire_push_closed. */
     retire_batch *newest_first = qc_exchange_acq_rel(&local->closed, NULL);
     uint64_t goal = newest_first == NULL ? 0 : newest_first->goal;
     retire_batch *list = NULL; /* oldest first */
