@@ -4,15 +4,12 @@
 #include "py/py_numbers.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 
 QSBR_TLS threads_cache threads_cached;
 _Atomic uint32_t threads_states;
 
-static pthread_once_t process_once = PTHREAD_ONCE_INIT;
-static bool process_ok;
-static const char *barrier_wanted;
-static const char *bad_limit; /* the name of a variable that holds no number */
+static qc_lock process_lock; /* interpreters with a GIL each may import at the same time */
+static bool process_ok;      /* (process_lock) */
 
 static void
 forget_local(void)
@@ -20,11 +17,14 @@ forget_local(void)
     threads_cached = (threads_cache){0};
 }
 
-static void
-init_process(void)
+/* With the lock; false, and `bad_limit` may be the name of a variable that holds no number.
+ * Tried again by the next import: somebody may have set the environment right. */
+static bool
+init_process(const char *barrier_wanted, const char **bad_limit)
 {
-    bad_limit = limits_from_environment();
-    process_ok = bad_limit == NULL && barrier_init(barrier_wanted) && qsbr_init();
+    *bad_limit = limits_from_environment();
+    if (*bad_limit != NULL || !barrier_init(barrier_wanted) || !qsbr_init())
+        return false;
     qsbr_at_thread_end(forget_local);
 #ifdef QC_DEBUG
     const char *yield = getenv("QSBRCONTAINERS_YIELD"); /* NOLINT(concurrency-mt-unsafe) */
@@ -32,31 +32,40 @@ init_process(void)
 #endif
     /* The TLS destructor and the fork handler must outlive any dlclose. */
     Dl_info info;
-    if (dladdr((void *)&process_once, &info) != 0)
+    if (dladdr((void *)&process_lock, &info) != 0)
         (void)dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+    return true;
+}
+
+/* What the variable holds, or "".  At import; only what changes the environment just then
+ * could hurt. */
+static const char *
+text_of(const char *variable)
+{
+    const char *text = getenv(variable); /* NOLINT(concurrency-mt-unsafe) */
+    return text != NULL ? text : "";
 }
 
 int
 threads_init_process(void)
 {
-    /* At import; only what changes the environment just then could hurt. */
-    barrier_wanted = getenv("QSBRCONTAINERS_BARRIER"); /* NOLINT(concurrency-mt-unsafe) */
-    if (barrier_wanted != NULL && barrier_wanted[0] == '\0')
-        barrier_wanted = NULL;
-    pthread_once(&process_once, init_process);
-    if (bad_limit != NULL) {
+    const char *wanted = text_of("QSBRCONTAINERS_BARRIER"), *bad_limit = NULL;
+    qc_lock_acquire(&process_lock);
+    if (!process_ok)
+        process_ok = init_process(wanted[0] != '\0' ? wanted : NULL, &bad_limit);
+    bool ok = process_ok;
+    qc_lock_release(&process_lock);
+    if (ok)
+        return 0;
+    if (bad_limit != NULL)
         PyErr_Format(PyExc_ImportError, "%s=%s: not a number, or out of range", bad_limit,
-                     getenv(bad_limit)); /* NOLINT(concurrency-mt-unsafe): as above */
-        return -1;
-    }
-    if (!process_ok) {
+                     text_of(bad_limit));
+    else
         PyErr_Format(PyExc_ImportError,
                      "QSBRCONTAINERS_BARRIER=%s: not \"membarrier\" or \"fence\", or not to be had "
                      "on this machine",
-                     barrier_wanted != NULL ? barrier_wanted : "");
-        return -1;
-    }
-    return 0;
+                     wanted);
+    return -1;
 }
 
 /* T5: a safe point on the main thread, for threads that retire and go idle.  The

@@ -304,6 +304,35 @@ def test_limits_that_are_no_numbers_are_refused_at_import(value):
         assert f"ImportError: {name}={value}" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["HARD_BYTES", "BARRIER"])
+def test_an_import_that_was_refused_can_be_tried_again(name):
+    """Caught: the first answer was kept, and the text printed of a variable that was gone."""
+    name = f"QSBRCONTAINERS_{name}"
+    source = textwrap.dedent(
+        """
+        import os, sys
+
+        def again():
+            for name in [name for name in sys.modules if name.startswith("qsbrcontainers")]:
+                del sys.modules[name]
+            try:
+                import qsbrcontainers
+                print(qsbrcontainers.ConcurrentDict(a=1))
+            except ImportError as error:
+                print(error)
+
+        for value in ["a lot", "nothing, either", "", None, "not read any more"]:
+            os.environ[sys.argv[1]] = value or ""
+            if value is None:
+                del os.environ[sys.argv[1]]
+            again()
+        """
+    )
+    refused, again, *accepted = support.run_script(source, name, **{name: ""}).splitlines()
+    assert f"{name}=a lot:" in refused and f"{name}=nothing, either:" in again
+    assert accepted == ["{'a': 1}"] * 3
+
+
 @WAITS
 def test_T3_the_limit_of_a_batch_can_be_set():
     out = run(
