@@ -10,7 +10,10 @@ typedef enum { STOP_NOT_YET, STOP_THERE, STOP_GO_ON } stop_stage;
 
 static _Thread_local bool stop_here; /* in the thread to be stopped */
 static unsigned stop_at, stop_passed;
-static _Atomic unsigned stop_now; /* stop_stage */
+static pthread_mutex_t stop_mutex;
+static pthread_cond_t stop_changed; /* nobody is awake while children run */
+static stop_stage stop_now;         /* (mutex) */
+static bool stop_through;           /* (mutex) */
 static char stop_place[32];
 
 static inline void
@@ -19,9 +22,12 @@ stop_hook(const char *place)
     if (!stop_here || stop_passed++ != stop_at)
         return;
     snprintf(stop_place, sizeof stop_place, "%s", place);
-    qc_store_release(&stop_now, STOP_THERE);
-    while (qc_load_acquire(&stop_now) != STOP_GO_ON)
-        sleep_ms(0);
+    pthread_mutex_lock(&stop_mutex);
+    stop_now = STOP_THERE;
+    pthread_cond_broadcast(&stop_changed);
+    while (stop_now != STOP_GO_ON)
+        pthread_cond_wait(&stop_changed, &stop_mutex);
+    pthread_mutex_unlock(&stop_mutex);
 }
 
 typedef struct {
@@ -36,6 +42,10 @@ stop_run(void *arg)
     stop_here = true;
     job->fn(job->arg);
     stop_here = false;
+    pthread_mutex_lock(&stop_mutex);
+    stop_through = true;
+    pthread_cond_broadcast(&stop_changed);
+    pthread_mutex_unlock(&stop_mutex);
 }
 
 /* fn(arg) in the stepper's thread, stopped at its n-th yield; there, `child` in a forked
@@ -48,21 +58,31 @@ fork_at(stepper *s, void (*fn)(void *), void *arg, unsigned n, void (*child)(voi
     stop_job job = {fn, arg};
     stop_at = n;
     stop_passed = 0;
-    qc_store_relaxed(&stop_now, STOP_NOT_YET);
+    stop_now = STOP_NOT_YET;
+    stop_through = false;
+    pthread_mutex_init(&stop_mutex, NULL); /* in a child others may have waited before */
+    pthread_cond_init(&stop_changed, NULL);
 #ifdef QC_DEBUG
     qc_yield_hook = stop_hook;
 #endif
     stepper_start(s, stop_run, &job);
-    while (qc_load_acquire(&stop_now) != STOP_THERE && stepper_busy(s))
-        sleep_ms(0);
-    bool stopped = qc_load_acquire(&stop_now) == STOP_THERE;
+    pthread_mutex_lock(&stop_mutex);
+    while (stop_now != STOP_THERE && !stop_through)
+        pthread_cond_wait(&stop_changed, &stop_mutex);
+    bool stopped = stop_now == STOP_THERE;
+    pthread_mutex_unlock(&stop_mutex);
     if (stopped) {
         if (tell)
             printf("  %u: %s\n", n, stop_place);
         in_child(child, arg);
-        qc_store_release(&stop_now, STOP_GO_ON);
+        pthread_mutex_lock(&stop_mutex);
+        stop_now = STOP_GO_ON;
+        pthread_cond_broadcast(&stop_changed);
+        pthread_mutex_unlock(&stop_mutex);
     }
     stepper_wait(s);
+    pthread_cond_destroy(&stop_changed);
+    pthread_mutex_destroy(&stop_mutex);
 #ifdef QC_DEBUG
     qc_yield_hook = NULL;
 #endif
