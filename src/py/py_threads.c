@@ -263,7 +263,12 @@ threads_safe_point(qc_state *state)
              qc_load_relaxed(&state->queue->bytes) > retire_limit.queue_bytes) {
         numbers_keep(local);
         retire_process(local);
-        retire_note_others(state->queue, heap_waiting_bytes(state->heap));
+        uint64_t waiting = heap_waiting_bytes(state->heap);
+        if (waiting > retire_limit.hard_bytes) { /* T7: a writer would, but nobody may write */
+            heap_collect(state->heap, false);
+            waiting = heap_waiting_bytes(state->heap);
+        }
+        retire_note_others(state->queue, waiting);
         heap_tidy(state->heap);
         limits_collect_dead(state);
     }

@@ -31,7 +31,8 @@
  *    before anything is changed (py_limits.c).  What tables of containers with deferred
  *    counting have grown by is added up as well, since only the collector frees those:
  *    when that is more than a limit, and than all that was live after it last ran, a
- *    safe point runs it.
+ *    safe point runs it.  Pages that wait go back to the system at a safe point, too, where
+ *    they are more than the limit: it may be long until somebody writes.
  *
  * Q7 At the main interpreter's exit all other threads become shutting down: they
  *    wait no more, and leave what they retire to the thread that finalizes.

@@ -189,6 +189,23 @@ def test_T7_pages_that_wait_count_too():
     )
 
 
+def test_T7_pages_go_back_where_nobody_writes():
+    """Reads look after them as well. (Caught: only writers did; 60 of 64 pages waited.)"""
+    run(
+        """
+        d = ConcurrentDict(a=1)
+        dropped = [ConcurrentDict(dict.fromkeys(range(20))) for _ in range(5000)]
+        full = stats()['pages']
+        del dropped
+        for _ in range(5000):
+            d['a']
+        now = stats()
+        assert now['pages'] * 2 < full and now['pages_waiting'] * (64 << 10) <= 1 << 20, (full, now)
+        """,
+        QSBRCONTAINERS_HARD_BYTES=1 << 20,
+    )
+
+
 @WAITS
 def test_T7_others_run_while_a_writer_waits():
     """It waits without the GIL and without the container's lock."""
