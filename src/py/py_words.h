@@ -44,6 +44,11 @@ words_kind(qc_word word, int64_t *as_int, double *as_float)
         return KIND_FLOAT;
     }
     PyObject *op = word_to_pointer(word);
+#if PY_VERSION_HEX < 0x030C0000
+    /* One of the old kind, whose characters are still in wchar_t: __eq__ converts it. */
+    if (PyUnicode_CheckExact(op) && qc_unlikely(!PyUnicode_IS_READY(op)))
+        return KIND_ODD;
+#endif
     if (PyUnicode_CheckExact(op))
         return PyUnicode_GET_LENGTH(op) <= WORDS_STR_MAX ? KIND_STR : KIND_ODD;
     if (PyLong_CheckExact(op) || PyBool_Check(op)) {

@@ -1,6 +1,7 @@
 """Every method and operator of list beside its basics, on list and on ours alike: insert, pop(i),
 del, remove, index, count, sort, reverse, copy, +, *, comparisons, reversed, iterators."""
 
+import ctypes
 import functools
 import itertools
 import operator
@@ -560,6 +561,26 @@ def test_setstate_of_iterators(make_list, make):
     assert list(used) == []
     used.__setstate__(0)
     assert list(used) == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the interpreter has no such str")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@BASES
+def test_str_that_is_still_in_wchar_t(base):
+    """Caught: any two of them taken for equal, since neither has a length yet."""
+    make = ctypes.pythonapi.PyUnicode_FromUnicode
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_ssize_t]
+    characters = ctypes.pythonapi.PyUnicode_AsUnicode
+    characters.restype, characters.argtypes = ctypes.c_void_p, [ctypes.py_object]
+
+    def wide(text):
+        made, buffer = make(None, len(text)), ctypes.create_unicode_buffer(text)
+        ctypes.memmove(characters(made), buffer, ctypes.sizeof(buffer))
+        return made
+
+    assert wide("other") not in base([wide("one"), wide("")])
+    assert base([wide("one"), wide("other")]).index(wide("other")) == 1
+    assert base([wide("one")]) != [wide("two")] and base([wide("one")]) == ["one"]
 
 
 def test_methods_take_the_arguments_of_lists_own(make_our_list):
