@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from debug_build import debug_build  # noqa: F401  (made once, for all folders)
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of
 # Ctrl-C would wait for ever.

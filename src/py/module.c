@@ -206,9 +206,9 @@ static int
 register_drain(PyObject *module)
 {
     PyObject *atexit = PyImport_ImportModule("atexit");
-    PyObject *function = PyObject_GetAttrString(module, "_drain");
+    PyObject *function = atexit == NULL ? NULL : PyObject_GetAttrString(module, "_drain");
     PyObject *result = NULL;
-    if (atexit != NULL && function != NULL)
+    if (function != NULL)
         result = PyObject_CallMethod(atexit, "register", "O", function);
     Py_XDECREF(atexit);
     Py_XDECREF(function);
@@ -217,9 +217,8 @@ register_drain(PyObject *module)
 }
 
 static int
-module_exec(PyObject *module)
+add_all(PyObject *module, qc_state *state)
 {
-    qc_state *state = state_of(module);
     if (threads_init_process() < 0 || threads_init_state(state) < 0)
         return -1;
     if (qc_sentinels_register(module, state) < 0 || qc_dict_register(module, state) < 0 ||
@@ -229,6 +228,16 @@ module_exec(PyObject *module)
     if (qc_capi_register(module, state) < 0)
         return -1;
     return register_drain(module);
+}
+
+static int
+module_exec(PyObject *module)
+{
+    int status = add_all(module, state_of(module));
+    /* Without memory for a type's name PyType_FromModuleAndSpec() says nothing. */
+    if (status < 0 && !PyErr_Occurred())
+        PyErr_NoMemory();
+    return status;
 }
 
 static int

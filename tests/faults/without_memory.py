@@ -175,8 +175,10 @@ class Case:
         return self.census.alive
 
 
+KINDS = {"dict": Dicts, "list": Lists}
+
+
 def main(kind, whose, shared):
-    kind = {"dict": Dicts, "list": Lists}[kind]
     gc.collect()
     gc.freeze()
     settle()
@@ -200,4 +202,4 @@ def main(kind, whose, shared):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(KINDS[sys.argv[1]], *sys.argv[2:])
