@@ -2,40 +2,9 @@
 (quarantine: nothing is freed on a guess, nothing waits for what cannot be had).
 """
 
-import platform
-import sys
-
 import pytest
+from denied import NO_FILTERS, run_filtered
 from support import FREES_AT_ONCE, run_script
-
-# A seccomp filter by which the process's membarrier fails from here on. The numbers are the
-# kernel's ABI: the audit architecture, and membarrier in its table of system calls.
-MACHINES = {"x86_64": (0xC000003E, 324), "aarch64": (0xC00000B7, 283)}
-NO_FILTERS = "no seccomp filters here"
-
-DENY = """
-import ctypes, errno, os, struct
-
-def deny_membarrier(error, arch={arch}, number={number}):
-    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-    allow, refuse = 0x7FFF0000, 0x00050000 | error  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
-    program = [
-        (load, 0, 0, 4), (equal, 0, 3, arch),
-        (load, 0, 0, 0), (equal, 0, 1, number),
-        (answer, 0, 0, refuse), (answer, 0, 0, allow),
-    ]
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HP", len(program), ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    no_new_privs, set_seccomp, filter_mode = 38, 22, 2
-    # TSYNC is not asked for: what other threads do is filtered from their start.
-    if (libc.prctl(no_new_privs, 1, 0, 0, 0) != 0
-            or libc.prctl(set_seccomp, filter_mode, ctypes.c_char_p(header), 0, 0) != 0):
-        print({no_filters!r})
-        os._exit(0)
-    assert libc.syscall(number, 0, 0, 0) == -1 and ctypes.get_errno() == error
-"""
 
 # Everything, from two threads; prints the barrier.
 USE = """
@@ -65,21 +34,6 @@ def use_everything():
     assert found["items_held"] == found["quarantined"] == 0, found
     assert found["items_freed"] > 0 or found["frees"] == "at once", found
 """
-
-
-def script(*parts):
-    arch, number = MACHINES.get(platform.machine(), (0, 0))
-    deny = DENY.format(arch=arch, number=number, no_filters=NO_FILTERS)
-    return "\n".join([deny, *parts])
-
-
-def run_filtered(*parts, **environment):
-    if sys.platform != "linux" or platform.machine() not in MACHINES:
-        pytest.skip("there is no filter for this system")
-    said = run_script(script(*parts), **environment)
-    if said == NO_FILTERS:
-        pytest.skip(said)
-    return said
 
 
 @pytest.mark.parametrize("barrier", ["membarrier", "fence"])
@@ -132,10 +86,11 @@ class Value:
 
 d = ConcurrentDict((i, Value()) for i in range(10))
 values, mine = ConcurrentList([Value()]), ConcurrentDict(a=1)
+entries = [iter(values), iter(ConcurrentList([1, 2])), reversed(ConcurrentList([1, 2]))]
 begun, leave = threading.Event(), threading.Event()
 
 def other():
-    d.get(0), values[0]
+    d.get(0), values[0], [next(iterator) for iterator in entries]
     begun.set()
     leave.wait()
 
@@ -148,7 +103,7 @@ def refused(function, *arguments):
     try:
         function(*arguments)
     except RuntimeError as error:
-        assert "membarrier" in str(error), error
+        assert "barrier" in str(error), error
     else:
         raise AssertionError(f"{{function}} did not raise")
 
@@ -173,6 +128,11 @@ before = list(d.items())
 for function in (d.clear, d.copy, d.snapshot, d.__repr__, lambda: d == {{}}, lambda: {{}} == d):
     refused(function)
 assert list(d.items()) == before and len(d) == 10 and Value.alive == held + 10000
+# Nor can an iterator be handed from one thread to another.
+for iterator in entries:
+    for _ in range(2):
+        refused(next, iterator)
+        refused(iterator.__setstate__, 0)
 # One thread's own container needs none.
 assert mine.copy() == {{"a": 1}} == mine.snapshot()
 mine.clear()
