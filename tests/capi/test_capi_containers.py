@@ -139,6 +139,10 @@ def test_other_errors(probe):
         probe.dict_incr(d, "a", 1, 0)
     with pytest.raises(TypeError):
         probe.list_extend(ConcurrentList(), 5)
+    values = ConcurrentList([1])
+    with pytest.raises(TypeError, match="not NULL"):  # which is no way to delete
+        probe.list_set(values, 0)
+    assert values == [1]
 
 
 def test_no_references_are_kept_or_lost(probe):

@@ -99,7 +99,7 @@ def test_Q5_domains_end_under_threads_that_knew_them(probe):
 
 def test_Q1_a_goal_waits_for_the_sections_that_began_before_it(p):
     goal = p.advance()
-    assert p.poll(goal) and p.goal_reached(goal)
+    assert p.poll(goal) and p.goal_reached(goal) and p.poll(goal)
     with Section(p):
         goal = p.advance()
         assert not p.poll(goal) and not p.goal_reached(goal)

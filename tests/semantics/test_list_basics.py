@@ -1,5 +1,8 @@
 """Construction, items, methods and iteration, on list and on ours alike."""
 
+import ctypes
+import itertools
+import operator
 import sys
 
 import pytest
@@ -370,6 +373,45 @@ def test_equality(make_list):
     for other in (5, None, (1, "a", [2]), "1a2", {1, "a"}, object()):
         assert values != other and not values == other
         assert values.__eq__(other) is NotImplemented and values.__ne__(other) is NotImplemented
+
+
+ORDERS = [operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_order(make_list, order):
+    """By the first elements that differ; where there are none, by length."""
+    several = [[], [1], [1, 2.5], [1, 2.5, "a"], [1, 2.5, "b"], [2], [0, 9, 9], [1.0, 3]]
+    for a, b in itertools.product(several, repeat=2):
+        assert order(make_list(a), make_list(b)) is order(a, b)
+        assert order(make_list(a), b) is order(a, b) is order(a, make_list(b))
+    for a, b in [([1], ["a"]), ([1, None], [1, 2]), ([1], 5), ([1], (1,))]:
+        if order not in (operator.eq, operator.ne):
+            with pytest.raises(TypeError):
+                order(make_list(a), make_list(b) if type(b) is list else b)
+
+
+# What C calls without an object for the index.
+SEQUENCE = {
+    name: getattr(ctypes.pythonapi, f"PySequence_{name}")
+    for name in ("GetItem", "SetItem", "DelItem")
+}
+SEQUENCE["GetItem"].restype = ctypes.py_object
+for _name, _more in [("GetItem", []), ("SetItem", [ctypes.py_object]), ("DelItem", [])]:
+    SEQUENCE[_name].argtypes = [ctypes.py_object, ctypes.c_ssize_t, *_more]
+
+
+def test_sequence_functions_of_c(make_list):
+    new, values = object(), make_list([1, 2.5, "c", None])
+    get, assign, delete = SEQUENCE.values()
+    assert [get(values, i) for i in range(-4, 4)] == [1, 2.5, "c", None] * 2
+    for index in (4, -9, sys.maxsize, -sys.maxsize - 1):
+        for call in (get, delete, lambda v, i: assign(v, i, new)):
+            with pytest.raises(IndexError):
+                call(values, index)
+    assert [*values] == [1, 2.5, "c", None]
+    assert assign(values, 0, new) == assign(values, -1, 5) == 0 and [*values] == [new, 2.5, "c", 5]
+    assert delete(values, 1) == delete(values, -1) == 0 and [*values] == [new, "c"]
 
 
 def test_equality_by_identity_first(make_list):
