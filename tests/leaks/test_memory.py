@@ -1,8 +1,13 @@
 """The process does not grow: each case does the same work again and again in a fresh interpreter,
-and the peak of its resident memory stays where it was after the first rounds."""
+and the peak of its resident memory stays where it was after the first rounds. What a container
+takes beside a builtin one is below."""
+
+import sys
 
 import pytest
 from support import run_script
+
+from qsbrcontainers import ConcurrentDict
 
 FRAME = """
 import gc, sys, threading
@@ -120,3 +125,16 @@ def test_memory_stays(name, kind):
         key = repr("shared" if which == "shared" else f"Concurrent{table}")
         case = case.replace(f"{table.upper()}S[KIND]", f"{table.upper()}S[{key}]")
     run_script(FRAME.format(case=case, few=30, many=120, limit=12))
+
+
+@pytest.mark.parametrize("make", [str, int, float])
+def test_K9_a_dict_and_its_objects(make):
+    """At every size, with the smallest values that there are, each of them counted once."""
+    builtin, ours, objects = {}, ConcurrentDict(), 0
+    for i in range(2000):
+        key, value = make(i), object()
+        builtin[key] = ours[key] = value
+        objects += sys.getsizeof(key) + sys.getsizeof(value)
+        if i >= 2:  # a container itself is larger
+            ratio = (sys.getsizeof(ours) + objects) / (sys.getsizeof(builtin) + objects)
+            assert ratio < 1.4, (i, sys.getsizeof(ours), sys.getsizeof(builtin))
