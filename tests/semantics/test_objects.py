@@ -1,6 +1,9 @@
 """The containers as Python objects: subclassing, weak references, garbage collection."""
 
+import copy
+import ctypes
 import gc
+import operator
 import sys
 import weakref
 
@@ -317,3 +320,39 @@ def test_an_error_while_constructing_frees_what_was_made(make):
         make(entries())
     settle()
     assert census.alive == 0
+
+
+CLEAR = 51  # Py_tp_clear of the stable ABI
+
+
+def clear_as_the_collector_does(op):
+    get_slot = ctypes.pythonapi.PyType_GetSlot
+    get_slot.restype, get_slot.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_int]
+    slot = get_slot(type(op), CLEAR)
+    if slot is not None:
+        assert ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(slot)(op) == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_the_collector_has_cleared_is_empty(times):
+    """Others of the same garbage may come to it afterwards, when they are dropped."""
+    d, x = ConcurrentDict({"a": [1], 2: 3.5, ("t", 1): "c"}), ConcurrentList([[1], 2.5, "c"])
+    iterators = [iter(x), reversed(x), iter(x), reversed(x), iter(d), iter(d.items()), iter([])]
+    for iterator in iterators[2:6]:
+        next(iterator)
+    for _ in range(times):
+        for op in (*iterators[:-1], d, x):
+            clear_as_the_collector_does(op)
+    for iterator in iterators:
+        assert operator.length_hint(iterator) == 0 and list(copy.copy(iterator)) == []
+        if hasattr(iterator, "__setstate__"):
+            iterator.__setstate__(0)
+        assert list(iterator) == [] and next(iterator, None) is None
+    assert d == {} and "a" not in d and len(d) == 0 and list(d.items()) == []
+    assert x == [] and list(x) == []
+    d["a"], d["b"] = x, 5
+    x.append(d)
+    assert d["a"][0] is d and d.pop("b") == 5 and len(d) == len(x) == 1
+    clear_as_the_collector_does(d)
+    assert d == {} and len(x) == 1
+    x.clear()
