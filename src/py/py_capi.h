@@ -34,7 +34,6 @@ typedef struct {
         void *found;
     } records[CAPI_CACHED], locals[CAPI_CACHED];
 } capi_cache;
-/* Not in the static TLS block, of which there is little. */
 extern _Thread_local capi_cache capi_cached;
 
 /* At the module's start and end. */
