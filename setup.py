@@ -65,7 +65,7 @@ def compile_args():
 def link_args():
     args = [f"-fsanitize={sanitizers()}"] if sanitizers() else []
     if switch("COVERAGE") == "1":
-        args += ["--coverage"]
+        args += ["--coverage", "-Wl,--wrap=_Py_FatalErrorFunc"]  # see coverage_dump.c
     if sys.platform == "darwin":
         args += ["-Wl,-exported_symbol,_PyInit__native"]
     else:

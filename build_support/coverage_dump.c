@@ -1,9 +1,10 @@
 /* In builds that count (QSBRCONTAINERS_COVERAGE=1): for processes that end by _exit(), which asks
- * nobody (tests/covered_exits.py calls it), and by abort(), as misuse of the C API does. */
-#define _GNU_SOURCE
-#include <signal.h>
-
+ * nobody (tests/covered_exits.py calls it), and by Py_FatalError(), as misuse of the C API does:
+ * the linker puts __wrap_... in its place (--wrap). */
 extern void __gcov_dump(void);
+extern void __real__Py_FatalErrorFunc(const char *function, const char *message)
+    __attribute__((noreturn));
+void __wrap__Py_FatalErrorFunc(const char *function, const char *message) __attribute__((noreturn));
 __attribute__((visibility("default"))) void qc_coverage_dump(void);
 
 void
@@ -12,19 +13,9 @@ qc_coverage_dump(void)
     __gcov_dump();
 }
 
-static struct sigaction before;
-
-static void
-aborted(int signal_number)
+void
+__wrap__Py_FatalErrorFunc(const char *function, const char *message)
 {
-    sigaction(signal_number, &before, NULL);
     __gcov_dump();
-    raise(signal_number);
-}
-
-__attribute__((constructor)) static void
-at_abort(void)
-{
-    struct sigaction action = {.sa_handler = aborted};
-    sigaction(SIGABRT, &action, &before);
+    __real__Py_FatalErrorFunc(function, message);
 }

@@ -34,7 +34,7 @@ def debug_build(tmp_path_factory):
     call += ["-shared"] if sys.platform != "darwin" else ["-bundle", "-undefined", "dynamic_lookup"]
     if os.environ.get("QSBRCONTAINERS_COVERAGE") == "1":  # tests/covered.py
         call += ["-O0", "--coverage", "-fprofile-update=atomic", "-fprofile-abs-path"]
-        call += ["-DQC_COUNTING=1"]
+        call += ["-DQC_COUNTING=1", "-Wl,--wrap=_Py_FatalErrorFunc"]
         call += [str(ROOT / "build_support" / "coverage_dump.c")]
     # To see the tests fail, as in tests/engine.
     call += [f"-DQC_BREAK_{name}" for name in os.environ.get("QC_BREAK", "").split(",") if name]
