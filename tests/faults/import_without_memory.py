@@ -55,7 +55,8 @@ def attempt(whose, n, forever):
 
 
 def main(whose):
-    attempt(whose, 0, False)
+    if whose != "libc":  # which is asked for what stays, when all is new
+        attempt(whose, 0, False)
     before, failures = types(), 0
     for n in count(1):
         assert n < AT_MOST
