@@ -166,11 +166,9 @@ keytable_tag(const keytable *t, uint64_t hash)
     ((perturb) >>= KEYTABLE_PERTURB_SHIFT,                                                         \
      (slot) = (uint32_t)((uint64_t)(slot)*5 + (perturb) + 1) & (mask))
 
-/* One table.  In a section or under the lock; inline with its match.  HIT: the word may
- * be DELETED or MOVED if `any_word`, else MOVED. */
+/* In a section or under the lock; inline with its match.  HIT: the word may be MOVED. */
 QC_INLINE keytable_result
-keytable_probe_word(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos,
-                    bool any_word)
+keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
 {
     uint32_t mask = t->mask;
     uint32_t tag = keytable_tag(t, hash);
@@ -199,7 +197,7 @@ keytable_probe_word(keytable *t, uint64_t hash, keytable_match match, void *ctx,
             /* acquire: partners are the releases by which words are stored; the
              * object behind the word is complete, and with MOVED, `next`. */
             qc_word word = qc_load_acquire(&e->value);
-            if (!any_word && qc_unlikely(word == WORD_DELETED))
+            if (qc_unlikely(word == WORD_DELETED))
                 continue;
             pos->entry = e;
             pos->slot = slot;
@@ -211,10 +209,34 @@ keytable_probe_word(keytable *t, uint64_t hash, keytable_match match, void *ctx,
     }
 }
 
+/* The same, but no further than to the first entry that has the hash's tag, which is the
+ * key's nearly always: nothing has to be kept for going on, so that the registers are
+ * enough.  CHANGED if it is another's, or its word is not live: ask keytable_find. */
 QC_INLINE keytable_result
-keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
 {
-    return keytable_probe_word(t, hash, match, ctx, pos, false);
+    uint32_t mask = t->mask;
+    uint32_t tag = keytable_tag(t, hash);
+    uint64_t perturb = hash;
+    uint32_t slot = (uint32_t)hash & mask, s, number;
+    pos->table = t;
+    for (;; keytable_next_slot(slot, perturb, mask)) { /* as above */
+        s = qc_load_acquire(&t->index[slot]);
+        number = s ^ tag;
+        if (qc_likely(number <= mask))
+            break;
+        if (s == KEYTABLE_EMPTY) {
+            pos->slot = slot;
+            return KEYTABLE_MISS;
+        }
+    }
+    keytable_entry *e = &keytable_entries(t)[number];
+    if (qc_unlikely(e->hash != hash || match(ctx, t, e, slot) != KEYTABLE_HIT))
+        return KEYTABLE_CHANGED;
+    pos->entry = e;
+    pos->slot = slot;
+    pos->word = qc_load_acquire(&e->value); /* as above */
+    return qc_likely(word_is_live(pos->word)) ? KEYTABLE_HIT : KEYTABLE_CHANGED;
 }
 
 /* In a section: follows MOVED.  A table reached by `next` was still current when

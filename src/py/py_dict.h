@@ -2,6 +2,7 @@
  *
  *   py_dict.c         the type and the methods that dict has
  *   py_dict_read.c    one key: reading, without the lock
+ *   py_dict_many.c    many keys: get_many
  *   py_dict_replace.c one key: assigning without the lock (K2)
  *   py_dict_change.c  one key: what takes the lock
  *   py_dict_whole.c   all keys at one moment: clear, snapshot, copy (K7)

@@ -48,6 +48,37 @@ match_any(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
     return dict_match_by_eq(*p, t, theirs, slot);
 }
 
+/* Those that never call, with the key itself as their context; CHANGED: a key of another
+ * kind has the same hash.  ASCII with ASCII only. */
+QC_INLINE keytable_result
+match_ascii(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    PyObject *theirs = word_to_pointer(e->key);
+    (void)t;
+    (void)slot;
+    if (theirs == ctx)
+        return KEYTABLE_HIT;
+    if (qc_unlikely(!refs_is_ascii(theirs)))
+        return KEYTABLE_CHANGED;
+    return refs_ascii_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+
+#ifdef REFS_SMALL_INTS
+/* Int with int of 30 bits only. */
+QC_INLINE keytable_result
+match_small_int(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
+{
+    PyObject *theirs = word_to_pointer(e->key);
+    (void)t;
+    (void)slot;
+    if (theirs == ctx)
+        return KEYTABLE_HIT;
+    if (qc_unlikely(!PyLong_CheckExact(theirs) || !refs_int_is_small(theirs)))
+        return KEYTABLE_CHANGED;
+    return refs_small_int(theirs) == refs_small_int(ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
+}
+#endif
+
 /* In a section, from the current table on, until nothing changes under the
  * comparisons. */
 QC_INLINE keytable_result

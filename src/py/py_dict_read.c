@@ -80,36 +80,6 @@ lookup_any(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *
     return lookup_by(d, key, hash, match_any, retain, word);
 }
 
-/* ASCII with ASCII only; CHANGED: a key of another kind has the same hash. */
-QC_INLINE keytable_result
-match_ascii(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
-{
-    PyObject *theirs = word_to_pointer(e->key);
-    (void)t;
-    (void)slot;
-    if (theirs == ctx)
-        return KEYTABLE_HIT;
-    if (qc_unlikely(!PyUnicode_CheckExact(theirs) || !PyUnicode_IS_COMPACT_ASCII(theirs)))
-        return KEYTABLE_CHANGED;
-    return refs_ascii_equal(theirs, ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
-}
-
-#ifdef REFS_SMALL_INTS
-/* Int with int of 30 bits only. */
-QC_INLINE keytable_result
-match_small_int(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
-{
-    PyObject *theirs = word_to_pointer(e->key);
-    (void)t;
-    (void)slot;
-    if (theirs == ctx)
-        return KEYTABLE_HIT;
-    if (qc_unlikely(!PyLong_CheckExact(theirs) || !refs_int_is_small(theirs)))
-        return KEYTABLE_CHANGED;
-    return refs_small_int(theirs) == refs_small_int(ctx) ? KEYTABLE_HIT : KEYTABLE_MISS;
-}
-#endif
-
 /* A read where nothing is in the way: no call from beginning to end, and no store but the
  * section's two and the countdown to the next safe point, so that it needs no frame.
  * NOT_FAST: something else turned up (a safe point is due, a thread's first access, a
@@ -126,8 +96,8 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
         return NOT_FAST;
     keytable_pos pos;
     keytable *t = keytable_in_section(&d->map, rec);
-    keytable_result r = keytable_probe_word(t, (uint64_t)hash, match, key, &pos, true);
-    if (qc_likely(r == KEYTABLE_HIT && word_is_live(pos.word))) {
+    keytable_result r = keytable_probe_once(t, (uint64_t)hash, match, key, &pos);
+    if (qc_likely(r == KEYTABLE_HIT)) {
         *word = pos.word;
         if (retain)
             refs_retain(pos.word);
@@ -141,7 +111,7 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
 QC_INLINE fast_result
 lookup_str(PyObject *self, PyObject *key, bool retain, qc_word *word)
 {
-    if (qc_unlikely(!PyUnicode_CheckExact(key) || !PyUnicode_IS_COMPACT_ASCII(key)))
+    if (qc_unlikely(!refs_is_ascii(key)))
         return NOT_FAST;
     Py_hash_t hash = refs_known_hash(key);
     if (qc_unlikely(hash == -1))
@@ -372,104 +342,4 @@ dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (qc_likely(r == FAST_HIT))
         return numbers_object(dict_of(self)->state, word);
     return r == FAST_MISS ? Py_NewRef(fallback) : get_other(self, key, fallback);
-}
-
-/* ---- many at once ---- */
-
-/* So many words of results are held between a section and their objects, and a
- * section is that many probes long at most (Q2). */
-#define MANY 32
-
-/* The keys of one section: exact str of ASCII whose hash is known.  A word for each that is
- * there, retained; `how` says what became of it. */
-typedef enum { THERE, NOT_THERE, BY_ITSELF } many_result;
-
-static void
-look_up_many(dict_object *d, qsbr_record *rec, PyObject **keys, Py_ssize_t n, qc_word *words,
-             many_result *how)
-{
-    qsbr_enter(rec);
-    keytable *t = keytable_in_section(&d->map, rec);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        keytable_pos pos;
-        bool fast = PyUnicode_CheckExact(keys[i]) && PyUnicode_IS_COMPACT_ASCII(keys[i]);
-        Py_hash_t hash = fast ? refs_known_hash(keys[i]) : -1;
-        how[i] = BY_ITSELF;
-        if (hash == -1)
-            continue;
-        keytable_result r =
-            keytable_probe_word(t, (uint64_t)hash, match_ascii, keys[i], &pos, true);
-        if (r == KEYTABLE_MISS)
-            how[i] = NOT_THERE;
-        if (r != KEYTABLE_HIT || !word_is_live(pos.word))
-            continue;
-        words[i] = pos.word;
-        refs_retain(pos.word);
-        how[i] = THERE;
-    }
-    qsbr_exit(rec);
-}
-
-/* The results for keys[0..n) go into list[at...]: 0, or -1 with an exception. */
-static int
-get_some(dict_object *d, PyObject **keys, Py_ssize_t n, PyObject *fallback, PyObject *list,
-         Py_ssize_t at)
-{
-    qc_word words[MANY];
-    many_result how[MANY];
-    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
-    if (rec == NULL)
-        return -1;
-    look_up_many(d, rec, keys, n, words, how);
-    int status = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *value = NULL;
-        if (how[i] == THERE) {
-            value = numbers_object(d->state, words[i]);
-        }
-        else if (status == 0) {
-            dict_result r = DICT_ABSENT;
-            Py_hash_t hash = how[i] == BY_ITSELF ? dict_hash(keys[i]) : 0;
-            if (how[i] == BY_ITSELF)
-                r = hash == -1 ? DICT_FAILED : lookup(d, keys[i], hash, &value);
-            if (r != DICT_FOUND)
-                value = r == DICT_ABSENT ? Py_NewRef(fallback) : NULL;
-        }
-        if (value == NULL)
-            status = -1;
-        else
-            PyList_SET_ITEM(list, at + i, value);
-    }
-    return status;
-}
-
-const char dict_get_many_doc[] =
-    "get_many($self, keys, default=None)\n--\n\n"
-    "A list with the value for each of keys, or default. Each value is read as by get,\n"
-    "without a lock; the whole is not a snapshot. Cheaper than so many calls.";
-
-PyObject *
-dict_get_many(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
-{
-    static const char *const names[] = {"keys", "default"};
-    PyObject *a[2] = {NULL, Py_None};
-    if (!methods_parse_args("get_many", names, 1, 2, args, n, kwnames, a))
-        return NULL;
-    /* A tuple stays as it is, whatever the keys' __eq__ does to their list. */
-    PyObject *keys = PySequence_Tuple(a[0]);
-    if (keys == NULL)
-        return NULL;
-    Py_ssize_t size = PyTuple_GET_SIZE(keys);
-    PyObject *list = PyList_New(size);
-    if (list != NULL)
-        PyObject_GC_UnTrack(list); /* an __eq__ that asks the collector must not see its holes */
-    for (Py_ssize_t at = 0; list != NULL && at < size; at += MANY) {
-        Py_ssize_t some = size - at < MANY ? size - at : MANY;
-        if (get_some(dict_of(self), &PyTuple_GET_ITEM(keys, at), some, a[1], list, at) < 0)
-            Py_CLEAR(list);
-    }
-    Py_DECREF(keys);
-    if (list != NULL)
-        PyObject_GC_Track(list);
-    return list;
 }

@@ -56,17 +56,33 @@ numbers_object(qc_state *state, qc_word word)
     return PyFloat_FromDouble(word_to_double(word));
 }
 
-/* The object for the word of a number, if it takes neither memory nor a call; else NULL.
- * May be asked for under a container's lock. */
-QC_INLINE PyObject *
-numbers_kept(qc_state *state, qc_word word)
+/* What this thread keeps for the interpreter of `state`, or NULL. */
+QC_INLINE numbers *
+numbers_cache(qc_state *state)
 {
-    numbers *n = threads_cached.numbers;
-    if (qc_unlikely(!word_is_int(word) || n == NULL || !threads_cached_is_of(state)))
+    return qc_likely(threads_cached_is_of(state)) ? threads_cached.numbers : NULL;
+}
+
+/* The object for a retained word, of which it takes over the reference, if it takes
+ * neither memory nor a call; else NULL.  In a section, or under a container's lock, too. */
+QC_INLINE PyObject *
+numbers_object_kept(numbers *n, qc_word word)
+{
+    if (refs_word_is_object(word))
+        return (PyObject *)word_to_pointer(word);
+    if (qc_unlikely(!word_is_int(word) || n == NULL))
         return NULL;
     int64_t value = word_to_int(word);
     size_t i = (uint64_t)value % NUMBERS_KEPT;
     return qc_likely(n->kept[i].value == value) ? Py_NewRef(n->kept[i].object) : NULL;
+}
+
+/* The same for the word of a number. */
+QC_INLINE PyObject *
+numbers_kept(qc_state *state, qc_word word)
+{
+    qc_assert(!refs_word_is_object(word));
+    return numbers_object_kept(numbers_cache(state), word);
 }
 
 /* For a number that has been stored or taken out already: what this thread keeps is

@@ -204,11 +204,14 @@ refs_8_bytes_equal(const char *a, const char *b)
 QC_INLINE bool
 refs_bytes_equal(const char *a, const char *b, size_t n)
 {
-    if (qc_likely(n >= 8)) {
-        for (size_t i = 0; i < n - 8; i += 8)
+    if (qc_likely(n >= 8)) { /* to 16 without a loop */
+        size_t last = n - 8;
+        if (!refs_8_bytes_equal(a, b))
+            return false;
+        for (size_t i = 8; i < last; i += 8)
             if (!refs_8_bytes_equal(a + i, b + i))
                 return false;
-        return refs_8_bytes_equal(a + n - 8, b + n - 8);
+        return refs_8_bytes_equal(a + last, b + last);
     }
     if (n >= 4) {
         uint32_t x[2], y[2];
@@ -222,6 +225,24 @@ refs_bytes_equal(const char *a, const char *b, size_t n)
         if (a[i] != b[i])
             return false;
     return true;
+}
+
+/* Whether an exact str is ASCII, with its characters behind PyASCIIObject.  From 3.12 on all
+ * of those that are ASCII are like that; before, functions of the C API made others. */
+QC_INLINE bool
+refs_str_is_ascii(PyObject *str)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyUnicode_IS_ASCII(str);
+#else
+    return PyUnicode_IS_COMPACT_ASCII(str);
+#endif
+}
+
+QC_INLINE bool
+refs_is_ascii(PyObject *op)
+{
+    return PyUnicode_CheckExact(op) && refs_str_is_ascii(op);
 }
 
 /* Two compact ASCII str. */
@@ -238,7 +259,7 @@ refs_ascii_equal(PyObject *a, PyObject *b)
 QC_INLINE bool
 refs_str_equal(PyObject *a, PyObject *b)
 {
-    if (qc_likely(PyUnicode_IS_COMPACT_ASCII(a) && PyUnicode_IS_COMPACT_ASCII(b)))
+    if (qc_likely(refs_str_is_ascii(a) && refs_str_is_ascii(b)))
         return refs_ascii_equal(a, b);
     Py_ssize_t length = PyUnicode_GET_LENGTH(a);
     return length == PyUnicode_GET_LENGTH(b) && PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
