@@ -230,6 +230,10 @@ IN_PYTHON = {
         "an insertion goes where it was to go before the lock was taken",
         "test_dict_writes",
     ),
+    "DELETE_BLIND": (
+        "a deletion takes what was there before the lock was taken",
+        "test_dict_writes",
+    ),
     "INCR_NOT_CAS": ("incr() stores instead of comparing and setting", "test_dict_writes"),
     "LIST_POP_AT_ONCE": (
         "pop() drops the list's reference without a grace period",

@@ -158,8 +158,8 @@ dict_length(PyObject *self)
     return (Py_ssize_t)keytable_len(&d->map);
 }
 
-static int
-dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
+int
+dict_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value)
 {
     Py_hash_t hash = dict_hash(key);
     if (hash == -1)

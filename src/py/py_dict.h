@@ -3,6 +3,7 @@
  *   py_dict.c         the type and the methods that dict has
  *   py_dict_read.c    one key: reading, without the lock
  *   py_dict_many.c    many keys: get_many
+ *   py_dict_fast.c    one key: d[k] = v, del d[k] and incr, where nothing is in the way
  *   py_dict_replace.c one key: assigning without the lock (K2)
  *   py_dict_change.c  one key: what takes the lock
  *   py_dict_whole.c   all keys at one moment: clear, snapshot, copy (K7)
@@ -123,10 +124,15 @@ PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 /* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
 void dict_raise_key_error(PyObject *key);
 
+/* What these do, where py_dict_fast.c did not. */
+int dict_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value);
+PyObject *dict_incr_any(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
+
 /* Slots and methods from the other files. */
 PyObject *dict_subscript(PyObject *self, PyObject *key);
 int dict_contains(PyObject *self, PyObject *key);
 PyObject *dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n);
+int dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
 PyObject *dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames);
 PyObject *dict_get_or_create(PyObject *self, PyObject *const *args, Py_ssize_t n,
                              PyObject *kwnames);

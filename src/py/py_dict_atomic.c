@@ -68,8 +68,8 @@ const char dict_incr_doc[] =
     "may mean that the sum is there, and not its object. (As in Django's cache, but\n"
     "creating.)";
 
-QC_WORDS_ONLY PyObject *
-dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+PyObject *
+dict_incr_any(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "delta", "default"};
     PyObject *a[3] = {NULL};

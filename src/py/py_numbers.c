@@ -39,17 +39,22 @@ numbers_keep(retire_local *local)
     threads_cached.numbers = n;
 }
 
+static void
+keep(numbers *n, int64_t value, PyObject *object)
+{
+    size_t i = (uint64_t)value % NUMBERS_KEPT;
+    PyObject *old = n->kept[i].object;
+    n->kept[i].object = Py_NewRef(object);
+    n->kept[i].value = value;
+    Py_XDECREF(old); /* an exact int: runs no Python code */
+}
+
 PyObject *
 numbers_int_miss(numbers *n, int64_t value)
 {
     PyObject *object = PyLong_FromLongLong(value);
-    if (object != NULL) {
-        size_t i = (uint64_t)value % NUMBERS_KEPT;
-        PyObject *old = n->kept[i].object;
-        n->kept[i].object = Py_NewRef(object);
-        n->kept[i].value = value;
-        Py_XDECREF(old); /* an exact int: runs no Python code */
-    }
+    if (object != NULL)
+        keep(n, value, object);
     return object;
 }
 
@@ -57,12 +62,16 @@ PyObject *
 numbers_int_late(qc_state *state, int64_t value)
 {
     PyObject *object = PyLong_FromLongLong(value);
-    numbers *n = threads_cached.numbers;
-    if (qc_unlikely(object == NULL) && n != NULL && threads_cached.queue_id == state->queue_id) {
+    numbers *n = numbers_cache(state);
+    if (n == NULL)
+        return object;
+    if (qc_unlikely(object == NULL)) {
         forget(n);
         PyErr_Clear();
         object = PyLong_FromLongLong(value);
     }
+    if (qc_likely(object != NULL))
+        keep(n, value, object); /* counts that go up together are the same for a while */
     return object;
 }
 

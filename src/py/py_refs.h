@@ -227,22 +227,17 @@ refs_bytes_equal(const char *a, const char *b, size_t n)
     return true;
 }
 
-/* Whether an exact str is ASCII, with its characters behind PyASCIIObject.  From 3.12 on all
- * of those that are ASCII are like that; before, functions of the C API made others. */
-QC_INLINE bool
-refs_str_is_ascii(PyObject *str)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyUnicode_IS_ASCII(str);
-#else
-    return PyUnicode_IS_COMPACT_ASCII(str);
-#endif
-}
-
+/* Whether it is an exact str of ASCII, whose characters stand behind PyASCIIObject.  From
+ * 3.12 on all exact str of ASCII are like that; before, old functions of the C API made
+ * others, and those of subclasses are others always. */
 QC_INLINE bool
 refs_is_ascii(PyObject *op)
 {
-    return PyUnicode_CheckExact(op) && refs_str_is_ascii(op);
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyUnicode_CheckExact(op) && PyUnicode_IS_ASCII(op);
+#else
+    return PyUnicode_CheckExact(op) && PyUnicode_IS_COMPACT_ASCII(op);
+#endif
 }
 
 /* Two compact ASCII str. */
@@ -255,11 +250,11 @@ refs_ascii_equal(PyObject *a, PyObject *b)
                             (const char *)((PyASCIIObject *)b + 1), (size_t)length);
 }
 
-/* Two exact str: same contents?  No reference count, no Python code. */
+/* Two str, of subclasses too: same contents?  No reference count, no Python code. */
 QC_INLINE bool
 refs_str_equal(PyObject *a, PyObject *b)
 {
-    if (qc_likely(refs_str_is_ascii(a) && refs_str_is_ascii(b)))
+    if (qc_likely(PyUnicode_IS_COMPACT_ASCII(a) && PyUnicode_IS_COMPACT_ASCII(b)))
         return refs_ascii_equal(a, b);
     Py_ssize_t length = PyUnicode_GET_LENGTH(a);
     return length == PyUnicode_GET_LENGTH(b) && PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
