@@ -15,6 +15,7 @@ table_new(heap *h, uint64_t slots)
     uint32_t capacity = (uint32_t)(slots * 2 / 3);
     size_t index = (size_t)slots * sizeof(uint32_t);
     size_t bytes = sizeof(keytable) + index + capacity * sizeof(keytable_entry);
+    bytes += sizeof(keytable_counted);
     keytable *t = heap_alloc(h, bytes);
     if (t == NULL)
         return NULL;
@@ -23,10 +24,10 @@ table_new(heap *h, uint64_t slots)
     t->id = qc_add_relaxed(&next_id, 1u);
     qc_store_relaxed(&t->next, NULL);
     qc_store_relaxed(&t->refs, 1u);
-    qc_store_relaxed(&t->used, 0u);
+    qc_store_relaxed(&keytable_counts(t)->used, 0u);
     t->mask = (uint32_t)slots - 1;
     t->capacity = capacity;
-    t->last = 0;
+    keytable_counts(t)->last = 0;
     t->early = false;
     memset((void *)t->index, 0xFF, index); /* KEYTABLE_EMPTY */
     return t;
@@ -109,7 +110,7 @@ static void
 copy_entries(keytable *old, keytable *new)
 {
     keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
-    uint32_t used = qc_load_relaxed(&old->used), n = 0;
+    uint32_t used = qc_load_relaxed(&keytable_counts(old)->used), n = 0;
     for (uint32_t i = 0; i < used; i++) {
         /* acquire: partner is the release of keytable_assign.  The reader of
          * the copy must see the object behind it. */
@@ -124,8 +125,8 @@ copy_entries(keytable *old, keytable *new)
         qc_store_relaxed(&new->index[slot], keytable_tag(new, hash) | n);
         n++;
     }
-    qc_store_relaxed(&new->used, n);
-    new->last = n;
+    qc_store_relaxed(&keytable_counts(new)->used, n);
+    keytable_counts(new)->last = n;
 }
 
 /* K3: hands the words over, one by one.  From the CAS on, the entry lives in
@@ -135,7 +136,7 @@ static void
 move_words(keytable *old, keytable *new)
 {
     keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
-    uint32_t used = qc_load_relaxed(&old->used), n = 0;
+    uint32_t used = qc_load_relaxed(&keytable_counts(old)->used), n = 0;
     /* release: partner is the acquire load in keytable_unchanged, which has not met
      * MOVED.  (For who has, the CAS below orders it too.) */
     qc_store_release(&old->next, new);
@@ -170,7 +171,7 @@ keytable_make_room(keymap *map, bool shared, keytable **old)
 {
     keytable *t = keytable_locked(map);
     *old = NULL;
-    if (qc_likely(qc_load_relaxed(&t->used) < t->capacity))
+    if (qc_likely(qc_load_relaxed(&keytable_counts(t)->used) < t->capacity))
         return true;
     /* Twice the live entries, so that the next growth is as far away as there
      * are entries; smaller than before if most were deleted. */
@@ -193,7 +194,7 @@ void
 keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot)
 {
     keytable *t = keytable_locked(map);
-    uint32_t n = qc_load_relaxed(&t->used);
+    uint32_t n = qc_load_relaxed(&keytable_counts(t)->used);
     qc_assert(n < t->capacity && word_is_live(word));
     if (slot == KEYTABLE_EMPTY)
         slot = empty_slot(t, hash);
@@ -208,9 +209,9 @@ keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t 
     qc_store_release(&t->index[slot], keytable_tag(t, hash) | n);
     qc_yield("slot");
     /* release: partner is the acquire load in keytable_cursor_init. */
-    qc_store_release(&t->used, n + 1);
+    qc_store_release(&keytable_counts(t)->used, n + 1);
     qc_yield("used");
-    t->last = n + 1;
+    keytable_counts(t)->last = n + 1;
     qc_store_release(&map->live, qc_load_relaxed(&map->live) + 1);
     qc_yield("live");
     keytable_check(map);
@@ -264,19 +265,19 @@ keytable_find_last(keymap *map, keytable_pos *pos)
 {
     keytable *t = keytable_locked(map);
     keytable_entry *entries = keytable_entries(t);
-    while (t->last > 0) {
-        keytable_entry *e = &entries[t->last - 1];
+    while (keytable_counts(t)->last > 0) {
+        keytable_entry *e = &entries[keytable_counts(t)->last - 1];
         qc_word word = qc_load_acquire(&e->value);
         if (word_is_live(word)) {
             uint64_t perturb = e->hash;
             uint32_t slot = (uint32_t)e->hash & t->mask;
-            uint32_t wanted = keytable_tag(t, e->hash) | (t->last - 1);
+            uint32_t wanted = keytable_tag(t, e->hash) | (keytable_counts(t)->last - 1);
             while (qc_load_relaxed(&t->index[slot]) != wanted)
                 keytable_next_slot(slot, perturb, t->mask);
             *pos = (keytable_pos){.table = t, .entry = e, .word = word, .slot = slot};
             return true;
         }
-        t->last--;
+        keytable_counts(t)->last--;
     }
     return false;
 }
@@ -324,7 +325,7 @@ static void
 recount(keymap *map, keytable *t)
 {
     keytable_entry *entries = keytable_entries(t);
-    uint32_t used = qc_load_relaxed(&t->used), live = 0;
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used), live = 0;
     for (uint64_t i = 0; i <= t->mask; i++) {
         uint32_t s = qc_load_relaxed(&t->index[i]);
         if (s >= KEYTABLE_DUMMY)
@@ -334,15 +335,15 @@ recount(keymap *map, keytable *t)
         if (qc_load_relaxed(&entries[s & t->mask].value) == WORD_DELETED)
             qc_store_release(&t->index[i], KEYTABLE_DUMMY);
     }
-    t->last = 0;
+    keytable_counts(t)->last = 0;
     t->early = false;
     for (uint32_t i = 0; i < used; i++) {
         if (qc_load_relaxed(&entries[i].value) == WORD_DELETED)
             continue;
-        t->last = i + 1;
+        keytable_counts(t)->last = i + 1;
         live++;
     }
-    qc_store_release(&t->used, used);
+    qc_store_release(&keytable_counts(t)->used, used);
     qc_store_release(&map->live, live);
 }
 
@@ -374,7 +375,8 @@ len_of_orphan(keymap *map, qc_lock_found *found)
 {
     keytable *next = qc_load_relaxed(&keytable_locked(map)->next);
     if (next != NULL)
-        return qc_load_relaxed(&next->used); /* complete, and nothing deleted yet */
+        return qc_load_relaxed(
+            &keytable_counts(next)->used); /* complete, and nothing deleted yet */
     (void)keytable_mend(map);
     *found = QC_LOCK_TAKEN;
     return qc_load_relaxed(&map->live);

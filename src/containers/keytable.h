@@ -75,17 +75,22 @@ typedef struct keytable keytable;
 struct keytable {
     heap_block block; /* H1 */
     heap *heap;
-    size_t bytes;                          /* of the whole block */
-    uint64_t id;                           /* never reused, unlike the address */
-    _Atomic(keytable *) next;              /* (map lock) before the first MOVED */
-    _Atomic uint32_t refs;                 /* the map (until its retirement) and iterators */
-    _Atomic uint32_t used;                 /* (map lock) entries written */
-    uint32_t mask;                         /* slots - 1 */
-    uint32_t capacity;                     /* entries there is room for: two thirds of the slots */
-    uint32_t last;                         /* (map lock) no live entry at or after this one */
-    bool early;                            /* the map's reference went while others may read */
-    _Alignas(16) _Atomic uint32_t index[]; /* the entries follow, aligned for their words */
+    size_t bytes;                         /* of the whole block */
+    uint64_t id;                          /* never reused, unlike the address */
+    _Atomic(keytable *) next;             /* (map lock) before the first MOVED */
+    _Atomic uint32_t refs;                /* the map (until its retirement) and iterators */
+    uint32_t mask;                        /* slots - 1 */
+    uint32_t capacity;                    /* entries there is room for: two thirds of the slots */
+    bool early;                           /* the map's reference went while others may read */
+    _Alignas(8) _Atomic uint32_t index[]; /* the entries follow, aligned for their words */
 };
+
+/* What each insertion writes: at the end of the block, behind the entries, since the header
+ * is what all readers read first. */
+typedef struct {
+    _Atomic uint32_t used; /* (map lock) entries written */
+    uint32_t last;         /* (map lock) no live entry at or after this one */
+} keytable_counted;
 
 _Static_assert(offsetof(keytable, index) == sizeof(keytable), "table_new adds up sizes");
 
@@ -99,12 +104,22 @@ typedef struct {
     _Atomic(keytable *) published;
 } keytable_ref;
 
+/* What readers follow stands at the beginning, and what all that insert and delete write a
+ * line behind it, so that these are never in one cache line, wherever the map begins (at a
+ * multiple of 16).  The layer above may have its own in between: first what its readers look
+ * at, in 8 bytes, then what is hardly ever written. */
+#define KEYMAP_APART 64
+#define KEYMAP_BETWEEN (KEYMAP_APART - sizeof(keytable_ref) - sizeof(uint64_t))
+
 typedef struct {
     keytable_ref table;
-    _Atomic uint64_t live;   /* (lock) keys */
-    _Atomic uint32_t frozen; /* (lock) K7: assignments go to the lock */
+    char between[KEYMAP_BETWEEN];
+    _Atomic uint32_t frozen;           /* (lock) K7: assignments go to the lock */
+    _Alignas(8) _Atomic uint64_t live; /* (lock) keys */
     qc_lock lock;
 } keymap;
+
+_Static_assert(offsetof(keymap, live) == KEYMAP_APART, "nothing between but what is meant");
 
 typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
 typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e, uint32_t slot);
@@ -149,6 +164,12 @@ static inline keytable_entry *
 keytable_entries(keytable *t)
 {
     return (keytable_entry *)(void *)(t->index + t->mask + 1);
+}
+
+static inline keytable_counted *
+keytable_counts(keytable *t)
+{
+    return (keytable_counted *)(void *)((char *)t + t->bytes) - 1;
 }
 
 /* ---- probing ---- */
@@ -307,7 +328,7 @@ static inline bool
 keytable_has_room(keymap *map)
 {
     keytable *t = keytable_locked(map);
-    return qc_load_relaxed(&t->used) < t->capacity;
+    return qc_load_relaxed(&keytable_counts(t)->used) < t->capacity;
 }
 
 /* One more entry fits afterwards.  It may have to replace the table: *old is then

@@ -7,7 +7,7 @@
 static void
 check_slots(keytable *t)
 {
-    uint32_t used = qc_load_relaxed(&t->used), empty = 0;
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used), empty = 0;
     for (uint64_t i = 0; i <= t->mask; i++) {
         uint32_t s = qc_load_relaxed(&t->index[i]);
         if (s == KEYTABLE_EMPTY) {
@@ -27,8 +27,8 @@ keytable_check(keymap *map)
 {
     keytable *t = keytable_locked(map);
     keytable_entry *entries = keytable_entries(t);
-    uint32_t used = qc_load_relaxed(&t->used);
-    qc_assert(used <= t->capacity && t->last <= used);
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
+    qc_assert(used <= t->capacity && keytable_counts(t)->last <= used);
     qc_assert(qc_load_relaxed(&t->refs) >= 1);
     qc_assert(qc_load_relaxed(&t->next) == NULL); /* current: not replaced */
     /* Large tables are checked now and then: this is O(n) at every change. */
@@ -39,7 +39,7 @@ keytable_check(keymap *map)
         qc_word w = qc_load_relaxed(&entries[i].value);
         qc_assert(w == WORD_DELETED || word_is_live(w));
         live += w != WORD_DELETED;
-        qc_assert(w == WORD_DELETED || i < t->last);
+        qc_assert(w == WORD_DELETED || i < keytable_counts(t)->last);
     }
     qc_assert(live == qc_load_relaxed(&map->live));
     check_slots(t);

@@ -26,7 +26,7 @@ keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec)
     while (!pin(c->table));
     c->at = 0;
     /* acquire: partner is the release in keytable_insert. */
-    c->end = qc_load_acquire(&c->table->used);
+    c->end = qc_load_acquire(&keytable_counts(c->table)->used);
 }
 
 /* By identity: the context is the key's word. */

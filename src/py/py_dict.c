@@ -50,7 +50,7 @@ dict_traverse(PyObject *self, visitproc visit, void *arg)
      * the same order. */
     keytable *next = qc_load_acquire(&t->next);
     keytable_entry *moved = next == NULL ? NULL : keytable_entries(next);
-    uint32_t used = qc_load_relaxed(&t->used);
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
     for (uint32_t i = 0; i < used; i++) {
         qc_word word = qc_load_relaxed(&entries[i].value);
         if (word == WORD_DELETED)

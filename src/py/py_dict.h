@@ -31,14 +31,25 @@
 #include "py/py_refs.h"
 #include "py/py_threads.h"
 
+/* All reads look at the type, the table and the owner, and at nothing that stands behind
+ * KEYMAP_APART bytes of the map. */
 typedef struct {
     PyObject_HEAD
-    keymap map;
-    qc_sharing sharing;
-    qc_state *state;              /* the type keeps the module, and with it this, alive */
-    _Atomic(PyObject *) creators; /* set once: a private dict, key -> creator (K10) */
-    PyObject *weakrefs;
+    union {
+        keymap map;
+        struct {
+            keytable_ref of_map;
+            qc_sharing sharing;
+            qc_state *state;              /* the type keeps the module, and with it this, alive */
+            _Atomic(PyObject *) creators; /* set once: a private dict, key -> creator (K10) */
+            PyObject *weakrefs;
+        };
+    };
 } dict_object;
+
+_Static_assert(offsetof(dict_object, weakrefs) + sizeof(PyObject *) <=
+                   offsetof(dict_object, map.frozen),
+               "what is between the map's parts");
 
 typedef enum { DICT_FOUND, DICT_ABSENT, DICT_FAILED } dict_result;
 

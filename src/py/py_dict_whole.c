@@ -13,7 +13,7 @@ drop_table_item(uint64_t arg)
 {
     keytable *t = word_to_pointer(arg);
     keytable_entry *entries = keytable_entries(t);
-    uint32_t used = qc_load_relaxed(&t->used);
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
     for (uint32_t i = 0; i < used; i++) {
         qc_word word = qc_load_relaxed(&entries[i].value);
         if (!word_is_live(word))
@@ -158,7 +158,7 @@ copy_live(dict_object *d, dict_pairs *pairs)
     keytable *t = keytable_locked(&d->map);
     keytable_entry *entries = keytable_entries(t);
     size_t live = qc_load_relaxed(&d->map.live);
-    uint32_t used = qc_load_relaxed(&t->used);
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
     pairs->keys = malloc((live + 1) * 2 * sizeof(qc_word));
     if (pairs->keys == NULL)
         return false;

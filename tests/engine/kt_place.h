@@ -136,7 +136,7 @@ table_free_with_contents(uint64_t arg)
 {
     keytable *t = (keytable *)(uintptr_t)arg;
     keytable_entry *e = keytable_entries(t);
-    for (uint32_t i = 0; i < qc_load_acquire(&t->used); i++) {
+    for (uint32_t i = 0; i < qc_load_acquire(&keytable_counts(t)->used); i++) {
         qc_word word = qc_load_acquire(&e[i].value);
         if (word != WORD_DELETED) {
             CHECK(word_is_live(word));
@@ -419,7 +419,7 @@ kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
     CHECK(keytable_freeze(k->map, k->p.domain));
     keytable *t = keytable_locked(k->map);
     keytable_entry *e = keytable_entries(t);
-    for (uint32_t i = 0; i < qc_load_relaxed(&t->used); i++) {
+    for (uint32_t i = 0; i < qc_load_relaxed(&keytable_counts(t)->used); i++) {
         qc_word word = qc_load_acquire(&e[i].value);
         if (word == WORD_DELETED)
             continue;

@@ -243,7 +243,7 @@ test_K6_a_table_nobody_shares_says_that_it_was_replaced(void)
         }
         CHECK(old == t && keytable_locked(&map) != t);
         CHECK((qc_load_relaxed(&t->next) != NULL) == with_cursor);
-        for (uint32_t i = 0; i < qc_load_relaxed(&t->used); i++)
+        for (uint32_t i = 0; i < qc_load_relaxed(&keytable_counts(t)->used); i++)
             CHECK_EQ(qc_load_relaxed(&keytable_entries(t)[i].value),
                      with_cursor ? WORD_MOVED : word_from_int(i));
         qc_lock_release(&map.lock);
