@@ -241,6 +241,18 @@ ptrarray_set_size(ptrarray *a, size_t size)
     ptrarray_check(a);
 }
 
+/* Of an array of `size` words that has room. */
+QC_INLINE void
+ptrarray_append_at(ptrarray *a, size_t size, qc_word word)
+{
+    qc_assert(size == qc_load_relaxed(&a->size) && size < a->capacity);
+    /* release: partner is the acquire load of words; see above for the reader that
+     * loads it before the size. */
+    qc_store_release(&a->words[size], word);
+    qc_yield("word");
+    ptrarray_set_size(a, size + 1);
+}
+
 /* False: no room. */
 QC_INLINE bool
 ptrarray_append(ptrarray *a, qc_word word)
@@ -248,11 +260,7 @@ ptrarray_append(ptrarray *a, qc_word word)
     size_t size = qc_load_relaxed(&a->size);
     if (qc_unlikely(size == a->capacity))
         return false;
-    /* release: partner is the acquire load of words; see above for the reader that
-     * loads it before the size. */
-    qc_store_release(&a->words[size], word);
-    qc_yield("word");
-    ptrarray_set_size(a, size + 1);
+    ptrarray_append_at(a, size, word);
     return true;
 }
 

@@ -137,10 +137,11 @@ list_append(PyObject *self, PyObject *value)
         !list_lock_fast(l))
         return list_append_any(self, value);
     ptrarray *a = ptrarray_locked(&l->array);
-    if (qc_unlikely(ptrarray_size(a) == a->capacity))
+    size_t size = ptrarray_size(a);
+    if (qc_unlikely(size == a->capacity))
         return append_locked(l, value);
     refs_retain(word);
-    (void)ptrarray_append(a, word);
+    ptrarray_append_at(a, size, word);
     if (list_let_go(l))
         return wake_and_return(l, Py_NewRef(Py_None));
     Py_RETURN_NONE;
@@ -201,6 +202,6 @@ list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
             return pop_locked(l);
         item = word_to_pointer(word); /* the list's reference is the caller's */
     }
-    (void)ptrarray_pop(a);
+    ptrarray_set_size(a, size - 1); /* its word is `word` */
     return list_let_go(l) ? wake_and_return(l, item) : item;
 }
