@@ -1,6 +1,6 @@
 /* ConcurrentDict: d[k] = v, del d[k] and incr(k) of most programs, where nothing is in the way:
- * the key is an exact str of ASCII whose hash is known, no safe point is due, the dict is
- * this thread's or settled (T1).  Where something is in the way nothing has been done, and the
+ * the key is an exact str of ASCII, no safe point is due, the dict is this thread's or
+ * settled (T1).  Where something is in the way nothing has been done, and the
  * general functions begin anew.
  *
  *   a number for a number     one section, one CAS (K2)
@@ -15,15 +15,6 @@
 #include "py/py_dict_probe.h"
 
 #include "py/py_numbers.h"
-
-QC_INLINE bool
-hash_at_once(PyObject *key, Py_hash_t *hash)
-{
-    if (qc_unlikely(!refs_is_ascii(key)))
-        return false;
-    *hash = refs_known_hash(key);
-    return qc_likely(*hash != -1);
-}
 
 /* In a leaf. */
 QC_INLINE keytable_result
@@ -95,32 +86,44 @@ assign_object(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
                                           : assign_own(d, key, hash, value);
 }
 
-static int delete_key(dict_object *d, PyObject *key);
+/* Nobody has asked for the key's hash yet: now it has it. */
+static QC_NOINLINE int
+hash_and_assign(PyObject *self, PyObject *key, PyObject *value)
+{
+    return PyObject_Hash(key) == -1 ? -1 : dict_ass_subscript(self, key, value);
+}
+
+static int delete_key(dict_object *d, PyObject *key, Py_hash_t hash);
 
 QC_WORDS_ONLY int
 dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
 {
     dict_object *d = dict_of(self);
-    Py_hash_t hash;
     qc_word word;
     qsbr_record *rec;
+    if (qc_unlikely(!refs_is_ascii(key)))
+        return dict_ass_subscript_any(self, key, value);
+    Py_hash_t hash = refs_known_hash(key);
+    if (qc_unlikely(hash == -1))
+        return hash_and_assign(self, key, value);
     if (value == NULL)
-        return delete_key(d, key);
-    if (!hash_at_once(key, &hash) || qc_unlikely(state_is_sentinel(d->state, value)) ||
-        !refs_word_at_once(value, &word) || (rec = threads_begin_fast(&d->sharing)) == NULL)
+        return delete_key(d, key, hash);
+    if (qc_unlikely(state_is_sentinel(d->state, value)) || !refs_word_at_once(value, &word) ||
+        (rec = threads_begin_fast(&d->sharing)) == NULL)
         return dict_ass_subscript_any(self, key, value);
     if (refs_word_is_object(word) || !qsbr_enter_leaf(rec))
         return assign_object(d, key, hash, value);
     keytable_pos pos;
     keytable_result r = look(d, rec, key, hash, &pos);
-    dict_place place = {.table_id = pos.table->id, .slot = pos.slot};
+    uint64_t table_id = pos.table->id;
     bool done = r == KEYTABLE_HIT && !refs_word_is_object(pos.word) &&
                 !keytable_is_frozen(&d->map) && keytable_assign(pos.entry, &pos.word, word);
     qsbr_exit_leaf(rec);
     if (qc_likely(done))
         return 0;
-    return r == KEYTABLE_MISS ? insert_at(d, key, hash, value, place)
-                              : assign_object(d, key, hash, value);
+    if (r != KEYTABLE_MISS)
+        return assign_object(d, key, hash, value);
+    return insert_at(d, key, hash, value, (dict_place){.table_id = table_id, .slot = pos.slot});
 }
 
 /* ---- del d[k] ---- */
@@ -166,15 +169,13 @@ no_such_key(PyObject *key)
 }
 
 QC_WORDS_ONLY static QC_NOINLINE int
-delete_key(dict_object *d, PyObject *key)
+delete_key(dict_object *d, PyObject *key, Py_hash_t hash)
 {
-    Py_hash_t hash;
     qsbr_record *rec;
     keytable_pos pos;
     /* T7: what is deleted may be retired. */
-    if (!hash_at_once(key, &hash) || threads_cached.queue_id != d->state->queue_id ||
-        retire_must_wait(d->state->queue) || (rec = threads_begin_fast(&d->sharing)) == NULL ||
-        !qsbr_enter_leaf(rec))
+    if (threads_cached.queue_id != d->state->queue_id || retire_must_wait(d->state->queue) ||
+        (rec = threads_begin_fast(&d->sharing)) == NULL || !qsbr_enter_leaf(rec))
         return dict_ass_subscript_any((PyObject *)d, key, NULL);
     keytable_result r = look(d, rec, key, hash, &pos);
     uint64_t table_id = pos.table->id;
@@ -209,11 +210,12 @@ QC_WORDS_ONLY PyObject *
 dict_incr(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     dict_object *d = dict_of(self);
-    Py_hash_t hash;
     qsbr_record *rec;
     qc_word sum = WORD_EMPTY;
-    if (!QC_NUMBERS_BY_VALUE || n != 1 || kwnames != NULL || !hash_at_once(args[0], &hash) ||
-        (rec = threads_begin_fast(&d->sharing)) == NULL || !qsbr_enter_leaf(rec))
+    if (!QC_NUMBERS_BY_VALUE || n != 1 || kwnames != NULL || !refs_is_ascii(args[0]))
+        return dict_incr_any(self, args, n, kwnames);
+    Py_hash_t hash = refs_hash(args[0]); /* an exact str's: cannot fail */
+    if ((rec = threads_begin_fast(&d->sharing)) == NULL || !qsbr_enter_leaf(rec))
         return dict_incr_any(self, args, n, kwnames);
     bool done = add_at_once(d, rec, args[0], hash, 1, &sum);
     qsbr_exit_leaf(rec);
