@@ -432,6 +432,36 @@ def test_get_many(make_our_dict):
     assert make_our_dict().get_many(["a"] * 100) == [None] * 100
 
 
+def test_get_many_of_all_kinds_at_once(make_our_dict):
+    """A section's results are made in it where that takes no call, and after it where it does: ints
+    of which the thread keeps no object (there is one for each residue), floats, absent keys, those
+    that __eq__ or a hash of another kind is needed for. Each way in each place of a section."""
+    values = [5, 10**6, 10**6 + 1024, -(2**40), 2**70, 1.5, "x", None, [1]]
+    keys = [
+        "plain",
+        "absent",
+        "\u20ac",
+        7,
+        (1, "a"),
+        Text("of a subclass"),
+        SameHash(3),
+        -1,
+        "" * 3,
+    ]
+    d = make_our_dict()
+    several = []
+    for turn in range(7):
+        for n, key in enumerate(keys):
+            several.append(f"{key}{turn}" if type(key) is str else key)
+            if key != "absent":
+                d[several[-1]] = values[(turn + n) % len(values)]
+    for _ in range(3):
+        result = d.get_many(several, MISSING)
+        assert result == [d.get(key, MISSING) for key in several]
+        assert [type(value) for value in result] == [type(d.get(k, MISSING)) for k in several]
+        several = several[1:] + several[:1]
+
+
 @pytest.mark.parametrize("at", [0, 1, 31, 32, 33, 99])
 def test_get_many_that_fails_changes_nothing(make_our_dict, at):
     d = make_our_dict({str(i): [i] for i in range(100)}, **{"": SameHash})
