@@ -228,56 +228,64 @@ BREAKS = {
 IN_PYTHON = {
     "PLACE_BLIND": (
         "an insertion goes where it was to go before the lock was taken",
-        "test_dict_writes",
+        "races/test_dict_writes",
     ),
     "DELETE_BLIND": (
         "a deletion takes what was there before the lock was taken",
-        "test_dict_writes",
+        "races/test_dict_writes",
     ),
-    "INCR_NOT_CAS": ("incr() stores instead of comparing and setting", "test_dict_writes"),
+    "INCR_NOT_CAS": ("incr() stores instead of comparing and setting", "races/test_dict_writes"),
     "LIST_POP_AT_ONCE": (
         "pop() drops the list's reference without a grace period",
-        "test_list_pop",
+        "races/test_list_pop",
     ),
     "LIST_DRAIN_AT_ONCE": (
         "drain() drops the list's references without a grace period",
-        "test_list_pop",
+        "races/test_list_pop",
     ),
     "LIST_SHIFT_IN_PLACE": (
         "insert(), reverse() and the like shift elements under readers",
-        "test_list_moments",
+        "races/test_list_moments",
     ),
     "LIST_EXTEND_BY_ONE": (
         "extend() in place raises the size with each element",
-        "test_list_moments",
+        "races/test_list_moments",
     ),
     "LIST_MOMENT_BY_ONE": (
         "snapshot(), copy() and the like read one element after the other",
-        "test_list_moments",
+        "races/test_list_moments",
     ),
     "LIST_SORT_BLIND": (
         "sort() does not look whether the list has changed",
-        "test_list_linearizability",
+        "races/test_list_linearizability",
     ),
     "LIST_INSTALL_BLIND": (
         "incr(), compute() and the like do not look whether the element is the one they saw",
-        "test_list_linearizability",
+        "races/test_list_linearizability",
     ),
     "LIST_DRAIN_IN_TWO": (
         "drain() copies the elements and then removes what is there",
-        "test_list_linearizability",
+        "races/test_list_linearizability",
     ),
     "LIST_INDEX_EARLY": (
         "append_index() returns the length that it found before",
-        "test_list_linearizability",
+        "races/test_list_linearizability",
     ),
     "TURNS_NO_WAIT": (
         "a second thread steps an iterator while its owner may be in a step",
-        "test_list",
+        "faults/test_turns",
+    ),
+    "TURNS_LEAVING_IS_LEFT": (
+        "nor does who finds that another waits for it",
+        "faults/test_turns",
+    ),
+    "TURNS_TWO_OWNERS": (
+        "an iterator gets an owner without a look whether it has got one meanwhile",
+        "faults/test_turns",
     ),
     "NO_RELOOK": (
         "get_or_create() does not look again after it has registered",
-        "test_get_or_create",
+        "races/test_get_or_create",
     ),
 }
 
@@ -412,7 +420,7 @@ def table() -> str:
         checks = ", ".join(dict.fromkeys(str(check) for check in one.checks))
         lines.append(f"| {name} {one.note}".rstrip() + f" | {one.what} | {checks} | {one.later} |")
     for name, (what, test) in IN_PYTHON.items():
-        lines.append(f"| {name} | {what} | | tests/races/{test}.py |")
+        lines.append(f"| {name} | {what} | | tests/{test}.py |")
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ def test_every_break_has_a_checker_that_exists():
             if check.how != "spin":
                 assert (TESTS / "engine" / f"test_{check.what}.c").exists(), check
     for name, (_, test) in mutants.IN_PYTHON.items():
-        assert name in (TESTS / "races" / f"{test}.py").read_text()
+        assert name in (TESTS / f"{test}.py").read_text()
 
 
 class Workplace:

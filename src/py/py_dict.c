@@ -290,7 +290,9 @@ dict_sizeof(PyObject *self, PyObject *ignored)
     dict_object *d = dict_of(self);
     size_t size = (size_t)Py_TYPE(self)->tp_basicsize;
     qc_lock_found found = qc_lock_acquire(&d->map.lock);
-    size += keytable_locked(&d->map)->bytes;
+    keytable *t = keytable_locked(&d->map);
+    qc_yield("sizeof");
+    size += t->bytes;
     qc_lock_release_as(&d->map.lock, found);
     return PyLong_FromSize_t(size);
 }

@@ -197,6 +197,7 @@ list_sizeof(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     list_lock(l);
     ptrarray *a = ptrarray_locked(&l->array);
+    qc_yield("sizeof");
     size_t bytes = a == &ptrarray_none ? 0 : ptrarray_bytes(a);
     list_unlock(l);
     return PyLong_FromSize_t(bytes + (size_t)Py_TYPE(self)->tp_basicsize);

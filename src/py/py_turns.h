@@ -64,6 +64,11 @@ turns_whose(turns *t, qsbr_record *rec)
         return TURN_MINE;
     /* acquire: partner is the release in turns_share; what the owner did is seen. */
     qsbr_record *owner = qc_load_acquire(&t->owner);
+    qc_yield("turn: owner");
+#ifdef QC_BREAK_TURNS_TWO_OWNERS
+    if (owner == NULL)
+        qc_store_release(&t->owner, none = rec);
+#endif
     if (owner == NULL && qc_cas_acq_rel(&t->owner, &none, rec))
         return TURN_MINE;
     return owner == TURNS_ANYBODY ? TURN_ANYBODYS : TURN_LATER;
@@ -80,6 +85,12 @@ turns_share(turns *t)
     if (owner != TURNS_LEAVING)
         (void)qc_cas_acq_rel(&t->owner, &owner, TURNS_LEAVING);
         /* Who finds LEAVING waits for itself: nobody has to wait for another thread. */
+#ifdef QC_BREAK_TURNS_LEAVING_IS_LEFT
+    if (owner == TURNS_LEAVING) {
+        qc_store_release(&t->owner, TURNS_ANYBODY);
+        return true;
+    }
+#endif
 #ifndef QC_BREAK_TURNS_NO_WAIT
     if (!qsbr_wait(&qsbr_process, qsbr_advance(&qsbr_process))) {
         PyErr_SetString(PyExc_RuntimeError, "the memory barrier has failed: an iterator cannot be "

@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -89,30 +90,43 @@ python_free(void *context, void *block)
 
 /* ---- sleeping ---- */
 
-static char place_to_sleep[32];
-static struct timespec how_long;
+typedef struct {
+    char place[32];
+    struct timespec how_long;
+    _Atomic long times; /* left; who comes later goes through */
+} place_to_sleep;
+
+static place_to_sleep places[2];
 static _Atomic unsigned long slept;
 
 static void
 sleep_there(const char *place)
 {
-    if (strcmp(place, place_to_sleep) != 0)
-        return;
-    slept++;
-    nanosleep(&how_long, NULL);
+    for (int i = 0; i < 2; i++) {
+        place_to_sleep *s = &places[i];
+        if (strcmp(place, s->place) != 0 || s->times-- <= 0)
+            continue;
+        slept++;
+        nanosleep(&s->how_long, NULL);
+    }
 }
 
-/* sleep_at(place, milliseconds): from now on, who comes there, with all that it holds. */
+/* sleep_at(place, milliseconds, times, which): from now on, who comes there, with all that
+ * it holds. By default all do; there can be two such places, 0 and 1. */
 static PyObject *
 sleep_at(PyObject *module, PyObject *args)
 {
     const char *place;
-    long ms;
+    long ms, times = LONG_MAX;
+    unsigned which = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "sl", &place, &ms))
+    if (!PyArg_ParseTuple(args, "sl|lI", &place, &ms, &times, &which))
         return NULL;
-    snprintf(place_to_sleep, sizeof place_to_sleep, "%s", place);
-    how_long.tv_nsec = ms * 1000000;
+    place_to_sleep *s = &places[which % 2];
+    s->times = 0;
+    snprintf(s->place, sizeof s->place, "%s", place);
+    s->how_long.tv_nsec = ms * 1000000;
+    s->times = times;
     qc_yield_hook = sleep_there;
     Py_RETURN_NONE;
 }
