@@ -411,6 +411,24 @@ void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *re
 keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
                                qc_word *key, qc_word *word);
 
+/* A step for who knows that nobody else writes or steps meanwhile (as in qc_lock_try_alone):
+ * true where the next entry is there and its table is current; false: nothing has been
+ * done, and keytable_step is to be asked. */
+QC_INLINE bool
+keytable_step_alone(keytable_cursor *c, keymap *map, qc_word *key, qc_word *word)
+{
+    keytable *t = c->table;
+    if (qc_unlikely(t != keytable_exclusive(map) || c->at >= c->end))
+        return false;
+    keytable_entry *e = &keytable_entries(t)[c->at];
+    *word = qc_load_relaxed(&e->value);
+    if (qc_unlikely(!word_is_live(*word)))
+        return false;
+    c->at++;
+    *key = e->key;
+    return true;
+}
+
 /* ---- debug ---- */
 
 #ifdef QC_DEBUG

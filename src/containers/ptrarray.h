@@ -137,7 +137,7 @@ ptrarray_locked(ptrarray_root *root)
 }
 
 /* Nobody else has the list (construction, deallocation), or the interpreter has
- * stopped the others (traversal). */
+ * stopped the others (traversal, a GIL). */
 static inline ptrarray *
 ptrarray_exclusive(ptrarray_root *root)
 {
@@ -193,6 +193,18 @@ ptrarray_get(ptrarray_root *root, const qsbr_record *rec, size_t index, qc_word 
     if (qc_unlikely(index >= qc_load_relaxed(&a->size)))
         return PTRARRAY_OUT;
 #endif
+    return PTRARRAY_HIT;
+}
+
+/* The same for who knows that nobody else writes meanwhile (as in qc_lock_try_alone): no
+ * section, and one look at the size. */
+QC_INLINE ptrarray_result
+ptrarray_get_alone(ptrarray_root *root, size_t index, qc_word *word)
+{
+    ptrarray *a = ptrarray_exclusive(root);
+    if (qc_unlikely(index >= ptrarray_size(a)))
+        return PTRARRAY_OUT;
+    *word = ptrarray_word(a, index);
     return PTRARRAY_HIT;
 }
 
@@ -291,11 +303,10 @@ ptrarray_pop(ptrarray *a)
     return qc_load_relaxed(&a->words[last]);
 }
 
-/* Returns the word that was there. */
+/* Returns the word that was there.  Of the list's array `a`. */
 QC_INLINE qc_word
-ptrarray_set(ptrarray_root *root, size_t index, qc_word word)
+ptrarray_set_in(ptrarray_root *root, ptrarray *a, size_t index, qc_word word)
 {
-    ptrarray *a = ptrarray_locked(root);
     qc_assert(index < ptrarray_size(a));
     qc_word old = qc_load_relaxed(&a->words[index]);
     root->version++;
@@ -304,6 +315,12 @@ ptrarray_set(ptrarray_root *root, size_t index, qc_word word)
     qc_yield("set");
     ptrarray_check(a);
     return old;
+}
+
+QC_INLINE qc_word
+ptrarray_set(ptrarray_root *root, size_t index, qc_word word)
+{
+    return ptrarray_set_in(root, ptrarray_locked(root), index, word);
 }
 
 /* Another number than before if there was any change since. */

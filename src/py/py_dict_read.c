@@ -81,7 +81,8 @@ lookup_any(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *
 }
 
 /* A read where nothing is in the way: no call from beginning to end, and no store but the
- * section's two and the countdown to the next safe point, so that it needs no frame.
+ * section's two (with a GIL: none, T1) and the countdown to the next safe point, so that it
+ * needs no frame.
  * NOT_FAST: something else turned up (a safe point is due, a thread's first access, a
  * growing table, a hash shared with a key of another type), and nothing has been done;
  * lookup_any begins anew. */
@@ -92,7 +93,7 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
             qc_word *word)
 {
     qsbr_record *rec = threads_begin_fast(&d->sharing);
-    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+    if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
         return NOT_FAST;
     keytable_pos pos;
     keytable *t = keytable_in_section(&d->map, rec);
@@ -101,10 +102,10 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
         *word = pos.word;
         if (retain)
             refs_retain(pos.word);
-        qsbr_exit_leaf(rec);
+        threads_exit_leaf(rec);
         return FAST_HIT;
     }
-    qsbr_exit_leaf(rec);
+    threads_exit_leaf(rec);
     return r == KEYTABLE_MISS ? FAST_MISS : NOT_FAST;
 }
 

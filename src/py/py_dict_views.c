@@ -108,18 +108,13 @@ iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
     return r == KEYTABLE_ITEM;
 }
 
-QC_WORDS_ONLY static PyObject *
-iter_next(PyObject *self)
+/* What the iterator gives of an entry whose words it has retained. */
+QC_INLINE PyObject *
+iter_result(iter_object *it, qc_word key, qc_word word)
 {
-    iter_object *it = (iter_object *)self;
-    dict_object *d = it->dict;
-    qc_word key, word;
-    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
-    if (rec == NULL || !iter_step(it, rec, &key, &word))
-        return NULL;
     if (it->kind == VIEW_KEYS)
         return refs_object(key);
-    PyObject *value = numbers_object(d->state, word);
+    PyObject *value = numbers_object(it->dict->state, word);
     if (it->kind == VIEW_VALUES)
         return value;
     if (value == NULL) {
@@ -135,6 +130,43 @@ iter_next(PyObject *self)
     PyTuple_SET_ITEM(pair, 0, refs_object(key));
     PyTuple_SET_ITEM(pair, 1, value);
     return pair;
+}
+
+static QC_NOINLINE PyObject *
+iter_next_any(iter_object *it)
+{
+    dict_object *d = it->dict;
+    qc_word key, word;
+    qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
+    if (rec == NULL || !iter_step(it, rec, &key, &word))
+        return NULL;
+    return iter_result(it, key, word);
+}
+
+/* Of an entry that is there, its words retained; here, so that keys need no frame. */
+static QC_NOINLINE PyObject *
+iter_value_or_item(iter_object *it, qc_word key, qc_word word)
+{
+    return iter_result(it, key, word);
+}
+
+/* With a GIL nothing is in the way most of the time: a step needs neither a section (T1) nor
+ * the iterator's lock, since it calls nothing and ends with the one store that moves the
+ * cursor.  (Where a fork has left the lock held, that store has happened or not.) */
+QC_WORDS_ONLY static PyObject *
+iter_next(PyObject *self)
+{
+    iter_object *it = (iter_object *)self;
+    qc_word key, word;
+    if (!QC_FREES_AT_ONCE || qc_unlikely(threads_begin_fast(&it->dict->sharing) == NULL) ||
+        !keytable_step_alone(&it->cursor, &it->dict->map, &key, &word))
+        return iter_next_any(it);
+    if (it->kind != VIEW_VALUES)
+        refs_retain(key);
+    if (qc_likely(it->kind == VIEW_KEYS))
+        return refs_object(key);
+    refs_retain(word);
+    return iter_value_or_item(it, key, word);
 }
 
 static PyObject *

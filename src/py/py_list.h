@@ -47,6 +47,14 @@ list_begin_write(list_object *l)
     return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
 }
 
+/* ptrarray_get in a leaf section; with a GIL that is none, and nobody writes meanwhile. */
+QC_INLINE ptrarray_result
+list_get_in_leaf(list_object *l, qsbr_record *rec, size_t index, qc_word *word)
+{
+    return QC_FREES_AT_ONCE ? ptrarray_get_alone(&l->array, index, word)
+                            : ptrarray_get(&l->array, rec, index, word);
+}
+
 /* The element at `index`, where nothing is in the way: no call, and no store but the
  * section's two and the countdown to the next safe point (as in py_dict_read.c).  False:
  * something is, or it is out of range, and nothing has been done. */
@@ -54,13 +62,13 @@ QC_INLINE bool
 list_look_fast(list_object *l, Py_ssize_t index, qc_word *word)
 {
     qsbr_record *rec = threads_begin_fast(&l->sharing);
-    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+    if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
         return false;
     /* A negative index is out of any range as a size. */
-    bool hit = ptrarray_get(&l->array, rec, (size_t)index, word) == PTRARRAY_HIT;
+    bool hit = list_get_in_leaf(l, rec, (size_t)index, word) == PTRARRAY_HIT;
     if (qc_likely(hit))
         refs_retain(*word);
-    qsbr_exit_leaf(rec);
+    threads_exit_leaf(rec);
     return hit;
 }
 

@@ -82,6 +82,18 @@ wake_after_set(list_object *l, qc_word old)
     return 0;
 }
 
+/* The lock, where nothing is in the way, for one who stores one word of the array: with a GIL
+ * it need not be held, since that is one store and the version goes up before it, so that a
+ * fork's child finds nothing half done (Q10).  One that a fork has left held is not for here:
+ * who finds it puts right what is. */
+QC_INLINE bool
+lock_for_one(list_object *l)
+{
+    if (!QC_FREES_AT_ONCE)
+        return list_lock_fast(l);
+    return threads_begin_fast(&l->sharing) != NULL && qc_likely(!qc_lock_is_held(&l->array.lock));
+}
+
 QC_WORDS_ONLY int
 list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
 {
@@ -91,18 +103,18 @@ list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
     if (qc_unlikely(value == NULL || state_is_sentinel(l->state, value)) ||
         !index_at_once(key, &index) || !refs_word_at_once(value, &word))
         return list_ass_subscript_any(self, key, value);
-    if (!list_lock_fast(l))
+    if (qc_unlikely(!lock_for_one(l)))
         return list_set(l, index, value);
-    ptrarray *a = ptrarray_locked(&l->array);
+    ptrarray *a = QC_FREES_AT_ONCE ? ptrarray_exclusive(&l->array) : ptrarray_locked(&l->array);
     size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
     if (qc_unlikely(i >= size))
-        return set_locked(l, index, value);
+        return QC_FREES_AT_ONCE ? list_set(l, index, value) : set_locked(l, index, value);
     /* A number is nobody's reference, so nothing has to wait where one is replaced. */
-    if (refs_word_is_object(ptrarray_word(a, i)) && sharing_is_shared(&l->sharing))
+    if (sharing_is_shared(&l->sharing) && refs_word_is_object(ptrarray_word(a, i)))
         return set_locked(l, index, value);
     refs_retain(word);
-    qc_word old = ptrarray_set(&l->array, i, word);
-    if (list_let_go(l))
+    qc_word old = ptrarray_set_in(&l->array, a, i, word);
+    if (!QC_FREES_AT_ONCE && list_let_go(l))
         return wake_after_set(l, old);
     refs_release(old);
     return 0;

@@ -74,18 +74,18 @@ step_fast(list_iter_object *it, size_t step, qc_word *word)
 {
     list_object *l = it->list;
     qsbr_record *rec = qc_likely(l != NULL) ? threads_begin_fast(&l->sharing) : NULL;
-    if (qc_unlikely(rec == NULL) || !qsbr_enter_leaf(rec))
+    if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
         return false;
     bool hit = turns_is_mine(&it->turns, rec);
     if (qc_likely(hit)) {
         size_t i = qc_load_relaxed(&it->index); /* DONE is in no list */
-        hit = ptrarray_get(&l->array, rec, i, word) == PTRARRAY_HIT;
+        hit = list_get_in_leaf(l, rec, i, word) == PTRARRAY_HIT;
         if (qc_likely(hit)) {
             qc_store_relaxed(&it->index, i + step);
             refs_retain(*word);
         }
     }
-    qsbr_exit_leaf(rec);
+    threads_exit_leaf(rec);
     return hit;
 }
 

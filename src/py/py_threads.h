@@ -21,6 +21,14 @@
  *    Python code or from a wait is the same with and without: it has left its
  *    section, and looks anew.  Debug builds and those with sanitizers delay all the
  *    same, so that these see with a GIL what else is seen only without.
+ *    Then nobody waits for a section around instructions that call nothing either: no
+ *    memory of containers, no change of K7, no turn of an iterator.  So threads_enter_leaf
+ *    and _exit_leaf are nothing there; and who else has touched a container does not
+ *    matter, so that threads_begin_fast does not ask.  From the load of the table or array
+ *    to the reference that is taken there is no call in these: no decref, no Python code,
+ *    nothing that detaches.  Interpreters with a GIL of their own share no container (Q11);
+ *    what others retire in the process's domain is read in sections of theirs.  The
+ *    countdown to the next safe point is the same (T5, T6).
  *
  *    Shared and deferred are two states.  After QC_FOREIGN_ACCESSES accesses as
  *    shared a container gets deferred reference counting and is SETTLED: not at
@@ -173,15 +181,32 @@ threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
 }
 
 /* The same where nothing is in the way, without a call; else NULL, and threads_begin is
- * to be asked. */
+ * to be asked.  Whose the container is matters only where that decides something (T1). */
 QC_INLINE qsbr_record *
 threads_begin_fast(qc_sharing *sharing)
 {
     qsbr_record *rec = qsbr_self;
     if (qc_unlikely(rec == NULL) || qsbr_safe_point_is_due(rec))
         return NULL;
+    if (QC_FREES_AT_ONCE)
+        return rec;
     qsbr_record *owner = qc_load_acquire(&sharing->owner); /* as in threads_begin */
     return qc_likely(owner == QC_SETTLED || owner == rec) ? rec : NULL;
+}
+
+/* The section of a container's operation in which nothing is called (qsbr_enter_leaf):
+ * false if there can be none.  With a GIL the thread is alone anyway (T1). */
+QC_INLINE bool
+threads_enter_leaf(qsbr_record *rec)
+{
+    return QC_FREES_AT_ONCE || qsbr_enter_leaf(rec);
+}
+
+QC_INLINE void
+threads_exit_leaf(qsbr_record *rec)
+{
+    if (!QC_FREES_AT_ONCE)
+        qsbr_exit_leaf(rec);
 }
 
 /* The same for what writes: NULL with an exception, also when a signal's handler
@@ -197,8 +222,10 @@ threads_begin_write(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock 
 static inline bool
 sharing_is_shared(qc_sharing *sharing)
 {
+    if (QC_FREES_AT_ONCE)
+        return false;
     qsbr_record *owner = qc_load_relaxed(&sharing->owner);
-    return !QC_FREES_AT_ONCE && (owner == QC_SHARED || owner == QC_SETTLED);
+    return owner == QC_SHARED || owner == QC_SETTLED;
 }
 
 #endif

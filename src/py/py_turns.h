@@ -22,7 +22,10 @@
  * happened or not (Q10).
  *
  * Without grace periods (a barrier that fails) nobody may step once another thread has
- * wanted to: RuntimeError, as for K7. */
+ * wanted to: RuntimeError, as for K7.
+ *
+ * With a GIL (QC_FREES_AT_ONCE) the turn is whose the GIL is: a step neither calls nor
+ * detaches between its look at the iterator and its store. */
 #ifndef PY_TURNS_H
 #define PY_TURNS_H
 
@@ -48,6 +51,8 @@ turns_init(turns *t)
 QC_INLINE bool
 turns_is_mine(turns *t, qsbr_record *rec)
 {
+    if (QC_FREES_AT_ONCE)
+        return true;
     qc_assert(qsbr_in_section(rec));
     bool mine = qc_load_relaxed(&t->owner) == rec;
     qc_yield("turn");
