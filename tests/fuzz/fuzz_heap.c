@@ -318,13 +318,22 @@ step_without_locks(void)
     }
 }
 
+/* Each call gives back what it took, so whoever is in the middle has it. */
+static bool
+lock_held(void)
+{
+    bool any = qc_lock_is_held(&h->lock) || qc_lock_is_held(&h->common_lock);
+    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
+        any = any || qc_lock_is_held(&l->lock);
+    return any;
+}
+
 static void
 in_between(const char *place)
 {
     if (acting < 0 || strncmp(place, "page", 4) != 0 || next == end)
         return;
-    bool locked = threads[acting].rec == NULL || /* the common local's */
-                  strcmp(place, "page take") == 0 || strcmp(place, "page tag") == 0;
+    bool locked = lock_held();
     held = acting;
     qc_yield_hook = NULL;
     for (unsigned n = byte() % 8; n > 0; n--)
