@@ -175,7 +175,7 @@ keytable_make_room(keymap *map, bool shared, keytable **old)
         return true;
     /* Twice the live entries, so that the next growth is as far away as there
      * are entries; smaller than before if most were deleted. */
-    keytable *new = table_new(t->heap, slots_for(qc_load_relaxed(&map->live) * 2));
+    keytable *new = table_new(t->heap, slots_for((uint64_t)qc_load_relaxed(&map->live) * 2));
     if (new == NULL)
         return false;
     copy_entries(t, new);

@@ -115,7 +115,7 @@ typedef struct {
     keytable_ref table;
     char between[KEYMAP_BETWEEN];
     _Atomic uint32_t frozen;           /* (lock) K7: assignments go to the lock */
-    _Alignas(8) _Atomic uint64_t live; /* (lock) keys */
+    _Alignas(8) _Atomic uint32_t live; /* (lock) keys, fewer than KEYTABLE_MAX_SLOTS */
     qc_lock lock;
 } keymap;
 
