@@ -4,15 +4,19 @@
 
 static _Atomic uint64_t next_id = 1;
 
+#ifdef QC_DEBUG
+uint64_t keytable_max_slots = KEYTABLE_MAX_SLOTS;
+#endif
+
 /* ---- tables ---- */
 
-/* NULL: no memory, or more slots than a slot's 32 bits can number. */
+/* NULL: no memory, or more slots than one can number. */
 static keytable *
 table_new(heap *h, uint64_t slots)
 {
-    if (slots > KEYTABLE_MAX_SLOTS)
+    if (slots > keytable_max_slots)
         return NULL;
-    uint32_t capacity = (uint32_t)(slots * 2 / 3);
+    uint32_t capacity = (uint32_t)keytable_capacity(slots);
     size_t index = (size_t)slots * sizeof(uint32_t);
     size_t bytes = sizeof(keytable) + index + capacity * sizeof(keytable_entry);
     bytes += sizeof(keytable_counted);
@@ -92,13 +96,13 @@ publish(keymap *map, keytable *t)
     qc_yield("table published");
 }
 
-/* The first empty slot for a hash. */
+/* The first free slot for a hash. */
 static uint32_t
-empty_slot(keytable *t, uint64_t hash)
+free_slot(keytable *t, uint64_t hash)
 {
     uint64_t perturb = hash;
     uint32_t slot = (uint32_t)hash & t->mask;
-    while (qc_load_relaxed(&t->index[slot]) != KEYTABLE_EMPTY)
+    while (qc_load_relaxed(&t->index[slot]) < KEYTABLE_DUMMY)
         keytable_next_slot(slot, perturb, t->mask);
     return slot;
 }
@@ -121,7 +125,7 @@ copy_entries(keytable *old, keytable *new)
         to[n].hash = hash;
         to[n].key = from[i].key;
         qc_store_relaxed(&to[n].value, word);
-        uint32_t slot = empty_slot(new, hash);
+        uint32_t slot = free_slot(new, hash);
         qc_store_relaxed(&new->index[slot], keytable_tag(new, hash) | n);
         n++;
     }
@@ -174,8 +178,12 @@ keytable_make_room(keymap *map, bool shared, keytable **old)
     if (qc_likely(qc_load_relaxed(&keytable_counts(t)->used) < t->capacity))
         return true;
     /* Twice the live entries, so that the next growth is as far away as there
-     * are entries; smaller than before if most were deleted. */
-    keytable *new = table_new(t->heap, slots_for((uint64_t)qc_load_relaxed(&map->live) * 2));
+     * are entries; smaller than before if most were deleted.  Near the limit what there
+     * is: then it may be next to each insertion that copies the table. */
+    uint64_t live = qc_load_relaxed(&map->live), slots = slots_for(live * 2);
+    if (slots > keytable_max_slots && live < KEYTABLE_MAX_KEYS)
+        slots = keytable_max_slots;
+    keytable *new = table_new(t->heap, slots);
     if (new == NULL)
         return false;
     copy_entries(t, new);
@@ -196,19 +204,25 @@ keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t 
     keytable *t = keytable_locked(map);
     uint32_t n = qc_load_relaxed(&keytable_counts(t)->used);
     qc_assert(n < t->capacity && word_is_live(word));
-    if (slot == KEYTABLE_EMPTY)
-        slot = empty_slot(t, hash);
-    qc_assert(qc_load_relaxed(&t->index[slot]) == KEYTABLE_EMPTY);
+    if (slot == KEYTABLE_NO_SLOT)
+        slot = free_slot(t, hash);
+    qc_assert(slot == free_slot(t, hash));
     keytable_entry *e = &keytable_entries(t)[n];
     e->hash = hash;
     e->key = key;
     qc_store_relaxed(&e->value, word);
     qc_yield("insert");
+#ifdef QC_BREAK_USED_BEFORE_SLOT
+    qc_store_release(&keytable_counts(t)->used, n + 1);
+    qc_yield("slot");
+#endif
     /* release: partner is the acquire load of the slot in the probe.  Without it
      * a reader can find the slot and not the key. */
     qc_store_release(&t->index[slot], keytable_tag(t, hash) | n);
     qc_yield("slot");
-    /* release: partner is the acquire load in keytable_cursor_init. */
+    /* release, and after the slot: partners are the acquire loads in keytable_cursor_init
+     * and keytable_used.  A writer that finds n below `used` finds the slot; otherwise it
+     * would miss the key, and take the entry for one that it has compared with. */
     qc_store_release(&keytable_counts(t)->used, n + 1);
     qc_yield("used");
     keytable_counts(t)->last = n + 1;
@@ -226,12 +240,15 @@ keytable_exchange(keytable_entry *e, qc_word word)
     return old;
 }
 
-/* The word is DELETED. */
+/* The word is DELETED.  The slot is still the entry's: both were found with the lock, or
+ * the word was live with it. */
 static void
 finish_delete(keymap *map, keytable_pos *pos)
 {
+    keytable *t = pos->table;
+    qc_assert(pos->entry == &keytable_entries(t)[qc_load_relaxed(&t->index[pos->slot]) & t->mask]);
     qc_yield("delete");
-    qc_store_release(&pos->table->index[pos->slot], KEYTABLE_DUMMY);
+    qc_store_release(&t->index[pos->slot], KEYTABLE_DUMMY);
     qc_yield("dummy");
     qc_store_release(&map->live, qc_load_relaxed(&map->live) - 1);
     qc_yield("live");

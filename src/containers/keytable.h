@@ -3,20 +3,47 @@
  *   keymap.table --> +--------+-------------------+---------------------------+
  *                    | header | index (u32 slots) | entries, insertion order  |
  *                    +--------+-------------------+---------------------------+
- *                                 slot: EMPTY -> tag|entry -> DUMMY
+ *                                 slot: EMPTY -> tag|entry -> DUMMY -> tag|entry ..
  *                                                    {hash, key, value word}
  *                       | next (while it grows)  word: live -> live .. -> DELETED
  *                       v                                        \.. -> MOVED
  *                    the table that replaces it
  *
- * Why a reader may walk it.  Nothing in a table is ever reused: a slot changes
- * at most twice (EMPTY to an entry, the entry to DUMMY), an entry's hash and key
- * are written before its slot is published and never again, and a word that is
- * DELETED or MOVED stays so.  A probe that passes a slot therefore never has to
- * come back to it, and a key that is there throughout is found: its slot does
- * not move within a table, and when the table is replaced its word says MOVED
- * only after the next table holds it, index and all.  Key, value and table
- * memory outlive the section (qsbr.h): what the table drops is retired.
+ * Why a reader may walk it.  An entry is never reused within a table: its hash and
+ * key are written before its slot is published and never again, a word that is
+ * DELETED or MOVED stays so, and an entry's number is in one slot only, from its
+ * insertion to its deletion.  A slot is reused, and is never EMPTY again: all slots
+ * that stand before a key's on its probe sequence were taken when it went in, and a
+ * probe passes whatever they hold by now.  So a key that is there throughout is
+ * found: its slot does not move within a table, and when the table is replaced its
+ * word says MOVED only after the next table holds it, index and all.  A reader can
+ * miss a key that was put in a slot behind its back; that key was absent before its
+ * insertion, while the reader was under way.  Key, value and table memory outlive
+ * the section (qsbr.h): what the table drops is retired.
+ *
+ * Why a DUMMY is reused.  All slots that one key leaves behind lie on its own probe
+ * sequence: were they not reused, inserting and deleting one key would walk all of
+ * them.  An insertion takes the first free slot (EMPTY or DUMMY) of its sequence, so
+ * an EMPTY slot is used up only where no DUMMY comes before it.
+ *
+ * Why no key goes in twice.  "The slot that I saw EMPTY is EMPTY" proves nothing: the
+ * key may have gone into a DUMMY before that slot since, or into a slot that was freed
+ * since.  A writer that compared without the lock, or that let go of it to compare,
+ * therefore looks again with the lock (keytable_place).  That look walks the sequence
+ * once more, finds the free slot on the way, and compares nothing but hashes: entries
+ * are numbered in the order of insertion, so an entry that came after the comparisons
+ * began has a number at or above the `used` that the writer read before them.
+ *  - An entry of the key's hash below that number, still in its slot: it was published
+ *    before `used` was raised above it (keytable_insert), so it was in this slot all the
+ *    time, as were non-empty slots before it; the comparisons came to it and found
+ *    another key.
+ *  - An entry of the key's hash at or above that number: it may be the key.  The writer
+ *    starts over.
+ *  - Neither: the key is absent, whatever was inserted and deleted meanwhile.
+ * A writer that has no such number takes 0: every entry of the hash counts as new.
+ * (A count of deletions would let a writer skip the second look; but each assignment
+ * would have to read it before its probe, from the line that all insertions and
+ * deletions write.  The second look walks lines that the first has just brought in.)
  *
  * A slot also holds, above the bits that number the entry, bits of the hash's upper
  * half (the tag), so that most collisions are told apart without a look at the entry.
@@ -24,11 +51,13 @@
  * need not look for them where it hits.
  *
  * Guarantees that live here
- *  K1  Reading takes no lock, is linearizable and never misses a key that was
- *      there throughout.  Deletion makes the word DELETED and the slot a DUMMY
- *      before the key is retired; a reader that meets a DELETED word goes on
- *      probing (the key may have come back further on).  Nothing is reused, by
- *      popitem neither.
+ *  K1  Reading takes no lock, is linearizable, never misses a key that was there
+ *      throughout, and takes the steps that the load factor implies, whatever was
+ *      inserted and deleted before.  Within a table an entry is written once; a slot
+ *      goes EMPTY -> entry -> DUMMY -> entry .., and the next insertion that comes by
+ *      a DUMMY takes it.  Deletion makes the word DELETED and the slot a DUMMY before
+ *      the key is retired; a reader that meets a DELETED word goes on probing (the key
+ *      may have come back further on).
  *  K2  keytable_assign: a CAS on the word, from a live word only, in one section
  *      with the look at `frozen`.  No lock.  For shared maps only (T1).
  *  K3  Growing never loses a concurrent assignment: keys, hashes, words and index
@@ -38,7 +67,7 @@
  *  K4  Inserting and deleting are atomic (the lock; one release store publishes);
  *      keytable_len is exact.
  *  K5  Entries are in insertion order, and copied in it.
- *  K6  keytable_step: see there.
+ *  K6  Iteration: keytable_iter.h.
  *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
  *      grace period, no word changes.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
@@ -96,8 +125,14 @@ _Static_assert(offsetof(keytable, index) == sizeof(keytable), "table_new adds up
 
 #define KEYTABLE_EMPTY UINT32_MAX
 #define KEYTABLE_DUMMY (UINT32_MAX - 1)
+#define KEYTABLE_NO_SLOT UINT32_MAX /* instead of a slot's number */
 #define KEYTABLE_MIN_SLOTS 8u
 #define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31) /* the highest bit is in no mask */
+#ifdef QC_DEBUG
+extern uint64_t keytable_max_slots; /* a power of two, which tests lower */
+#else
+#define keytable_max_slots KEYTABLE_MAX_SLOTS
+#endif
 
 /* A pointer that readers follow: loaded by the accessors below only. */
 typedef struct {
@@ -124,11 +159,11 @@ _Static_assert(offsetof(keymap, live) == KEYMAP_APART, "nothing between but what
 typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
 typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e, uint32_t slot);
 
-/* Where a key is (HIT), or where it would go (MISS: the empty slot). */
+/* Where a key is (HIT); after a MISS only the table that was searched. */
 typedef struct {
     keytable *table;
     keytable_entry *entry;
-    qc_word word; /* HIT: the live word that was seen */
+    qc_word word; /* the live word that was seen */
     uint32_t slot;
 } keytable_pos;
 
@@ -172,6 +207,14 @@ keytable_counts(keytable *t)
     return (keytable_counted *)(void *)((char *)t + t->bytes) - 1;
 }
 
+/* acquire: partner is the release in keytable_insert.  The slots of all entries that are
+ * counted are there, or what came after them. */
+static inline uint32_t
+keytable_used(keytable *t)
+{
+    return qc_load_acquire(&keytable_counts(t)->used);
+}
+
 /* ---- probing ---- */
 
 QC_INLINE uint32_t
@@ -207,7 +250,6 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
         if (number > mask) {
             if (s != KEYTABLE_EMPTY)
                 continue;
-            pos->slot = slot;
             return KEYTABLE_MISS;
         }
         keytable_entry *e = &entries[number];
@@ -246,10 +288,8 @@ keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx,
         number = s ^ tag;
         if (qc_likely(number <= mask))
             break;
-        if (s == KEYTABLE_EMPTY) {
-            pos->slot = slot;
+        if (s == KEYTABLE_EMPTY)
             return KEYTABLE_MISS;
-        }
     }
     keytable_entry *e = &keytable_entries(t)[number];
     if (qc_unlikely(e->hash != hash || match(ctx, t, e, slot) != KEYTABLE_HIT))
@@ -275,7 +315,10 @@ keytable_find(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyta
 
 /* After a match left the section or the lock and came back: is what it compared
  * with still what it was?  `id` was read before leaving; the table's memory may
- * be another table's by now.
+ * be another table's by now.  A slot that has the same value has had it all the time,
+ * as it never gets the same entry twice (DUMMY: nothing is there any more, and a probe
+ * that goes on from there is right whatever the match said).  The slots before it may
+ * have changed: a reader need not care, an insertion looks again (keytable_place).
  *
  * `now` is the map's table.  While that one grows, a reader compares in `next` what
  * is MOVED, so that is looked for there as well: in the child of a fork a table may
@@ -320,7 +363,7 @@ keytable_is_frozen(keymap *map)
 
 /* ---- with the lock ---- */
 
-/* 0 or more entries; false: no memory. */
+/* 0 or more entries; false: no memory, or more than KEYTABLE_MAX_KEYS. */
 bool keytable_init(keymap *map, heap *h, uint64_t entries);
 
 /* Whether one more entry fits as it is. */
@@ -331,13 +374,48 @@ keytable_has_room(keymap *map)
     return qc_load_relaxed(&keytable_counts(t)->used) < t->capacity;
 }
 
+/* How many keys fit in a table of `slots`, and in the largest (K9). */
+static inline uint64_t
+keytable_capacity(uint64_t slots)
+{
+    return slots * 2 / 3;
+}
+#define KEYTABLE_MAX_KEYS keytable_capacity(keytable_max_slots)
+
 /* One more entry fits afterwards.  It may have to replace the table: *old is then
  * the old one, to be retired (or keytable_unref-ed if not `shared`); NULL
- * otherwise.  False: no memory, nothing changed. */
+ * otherwise.  False: no memory, or there are KEYTABLE_MAX_KEYS; nothing changed. */
 bool keytable_make_room(keymap *map, bool shared, keytable **old);
 
-/* A key that is not there, at a MISS's slot of the current table, or at any if
- * the table was replaced since (slot = KEYTABLE_EMPTY).  There is room. */
+/* With the lock, in the map's table: where a key goes that a look has not found; or
+ * KEYTABLE_NO_SLOT if it may be there, since an entry has its hash that was inserted after
+ * the look began.  `compared`: how many entries there were then, read (acquire) before the
+ * look and in this table; 0 where that is not known. */
+QC_INLINE uint32_t
+keytable_place(keytable *t, uint64_t hash, uint32_t compared)
+{
+    uint32_t mask = t->mask;
+    uint32_t tag = keytable_tag(t, hash);
+    uint64_t perturb = hash;
+    uint32_t slot = (uint32_t)hash & mask, place = KEYTABLE_NO_SLOT;
+    for (;; keytable_next_slot(slot, perturb, mask)) {
+        uint32_t s = qc_load_relaxed(&t->index[slot]);
+        uint32_t number = s ^ tag;
+        if (s >= KEYTABLE_DUMMY) {
+            if (place == KEYTABLE_NO_SLOT)
+                place = slot;
+            if (s == KEYTABLE_EMPTY)
+                return place;
+        }
+#ifndef QC_BREAK_PLACE_BLIND
+        else if (number <= mask && number >= compared && keytable_entries(t)[number].hash == hash)
+            return KEYTABLE_NO_SLOT;
+#endif
+    }
+}
+
+/* A key that is not there, at the free slot that keytable_place gave, or (slot =
+ * KEYTABLE_NO_SLOT) at the first.  There is room. */
 void keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot);
 
 /* Assigns; returns the word that was there. */
@@ -383,51 +461,6 @@ bool keytable_retire(keytable *t);
 /* K4: takes the lock if it finds it held: an operation under way may have
  * published its change and not yet its count. */
 uint64_t keytable_len(keymap *map);
-
-/* ---- iteration (K6) ---- */
-
-/* Never raises because of other threads, never repeats an entry, always ends.
- * A cursor pins its table's memory and sees the entries there were at the start.
- * While the table is current it reads there.  After it was replaced the keys and
- * values of its entries may be gone: of each entry that was live then it uses
- * hash and key address only, finds them by identity in the current table, and
- * touches only what it finds there.
- * What it finds may be younger than the cursor: the key was deleted and the same
- * object inserted again, or another that has its hash and was given its address.  The
- * second may be equal to a key that was passed already: entries are never repeated,
- * keys that come back may be. */
-typedef struct {
-    keytable *table; /* pinned */
-    uint32_t at, end;
-} keytable_cursor;
-
-typedef enum { KEYTABLE_END, KEYTABLE_ITEM, KEYTABLE_AGAIN } keytable_stepped;
-
-/* In a section: pins the current table. */
-void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec);
-/* In a section: one step.  ITEM: key and word, valid in this section.  AGAIN: a
- * bounded number of entries was passed without finding one (Q2): leave the
- * section and come again. */
-keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
-                               qc_word *key, qc_word *word);
-
-/* A step for who knows that nobody else writes or steps meanwhile (as in qc_lock_try_alone):
- * true where the next entry is there and its table is current; false: nothing has been
- * done, and keytable_step is to be asked. */
-QC_INLINE bool
-keytable_step_alone(keytable_cursor *c, keymap *map, qc_word *key, qc_word *word)
-{
-    keytable *t = c->table;
-    if (qc_unlikely(t != keytable_exclusive(map) || c->at >= c->end))
-        return false;
-    keytable_entry *e = &keytable_entries(t)[c->at];
-    *word = qc_load_relaxed(&e->value);
-    if (qc_unlikely(!word_is_live(*word)))
-        return false;
-    c->at++;
-    *key = e->key;
-    return true;
-}
 
 /* ---- debug ---- */
 

@@ -5,9 +5,9 @@
 #ifdef QC_DEBUG
 
 static void
-check_slots(keytable *t)
+check_slots(keytable *t, uint64_t live)
 {
-    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used), empty = 0;
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used), empty = 0, taken = 0;
     for (uint64_t i = 0; i <= t->mask; i++) {
         uint32_t s = qc_load_relaxed(&t->index[i]);
         if (s == KEYTABLE_EMPTY) {
@@ -17,9 +17,12 @@ check_slots(keytable *t)
             qc_assert((s & t->mask) < used);
             keytable_entry *e = &keytable_entries(t)[s & t->mask];
             qc_assert((s & ~t->mask) == keytable_tag(t, e->hash));
+            qc_assert(qc_load_relaxed(&e->value) != WORD_DELETED);
+            taken++;
         }
     }
     qc_assert(empty > t->mask - t->capacity); /* probes end */
+    qc_assert(taken == live);                 /* each has one slot, the deleted have none */
 }
 
 void
@@ -42,7 +45,7 @@ keytable_check(keymap *map)
         qc_assert(w == WORD_DELETED || i < keytable_counts(t)->last);
     }
     qc_assert(live == qc_load_relaxed(&map->live));
-    check_slots(t);
+    check_slots(t, live);
 }
 
 #else

@@ -1,4 +1,4 @@
-#include "containers/keytable.h"
+#include "containers/keytable_iter.h"
 
 /* How many entries a step passes at most in one section (Q2). */
 #define STEP_ENTRIES 256

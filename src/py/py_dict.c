@@ -7,6 +7,16 @@
 
 /* ---- life ---- */
 
+void
+dict_raise_no_room(bool limit)
+{
+    if (limit)
+        PyErr_Format(PyExc_MemoryError, "a ConcurrentDict can have at most %llu keys",
+                     (unsigned long long)KEYTABLE_MAX_KEYS);
+    else
+        PyErr_NoMemory();
+}
+
 PyObject *
 dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
 {
@@ -21,7 +31,7 @@ dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
     if (sharing_init(&d->sharing) == 0) {
         if (keytable_init(&d->map, state->heap, entries))
             return (PyObject *)d;
-        PyErr_NoMemory();
+        dict_raise_no_room(entries > KEYTABLE_MAX_KEYS);
     }
     Py_DECREF(d);
     return NULL;

@@ -134,6 +134,8 @@ PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 
 /* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
 void dict_raise_key_error(PyObject *key);
+/* MemoryError, which says so if the limit is reached (K9). */
+void dict_raise_no_room(bool limit);
 
 /* What these do, where py_dict_fast.c did not. */
 int dict_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value);

@@ -1,38 +1,44 @@
 /* Changing a ConcurrentDict: one key, under the lock. */
 #include "py/py_dict_probe.h"
 
+QC_INLINE keytable_result
+probe_locked(probe_ctx *p, uint64_t hash, keytable *t, keytable_pos *pos)
+{
+    if (PyUnicode_CheckExact(p->key))
+        return keytable_probe(t, hash, match_str, p, pos);
+    return keytable_probe(t, hash, match_any, p, pos);
+}
+
 static keytable_result
 find_locked(probe_ctx *p, uint64_t hash, keytable_pos *pos)
 {
     keytable_result r;
-    do {
-        keytable *t = keytable_locked(&p->d->map);
-        if (PyUnicode_CheckExact(p->key))
-            r = keytable_probe(t, hash, match_str, p, pos);
-        else
-            r = keytable_probe(t, hash, match_any, p, pos);
-    } while (r == KEYTABLE_CHANGED);
+    do
+        r = probe_locked(p, hash, keytable_locked(&p->d->map), pos);
+    while (r == KEYTABLE_CHANGED);
     return r;
 }
 
-/* With the lock, for a key that was looked for without it.  It is still not there if
- * the slot where it would go, in the same table, is still empty: all slots before that
- * one had entries of other keys or none, and slots and entries are never reused (K1).
- * The table is told by its id, since its memory may be another's by now. */
-QC_INLINE keytable_result
-find_again(probe_ctx *p, uint64_t hash, const dict_place *place, keytable_pos *pos)
+/* With the lock, for an insertion: at a MISS pos->slot is where the key goes.  A comparison
+ * that has to let go of the lock is followed by a look without one (K1), which also comes
+ * first where the key was looked for before the lock was taken. */
+static keytable_result
+find_or_place(probe_ctx *p, uint64_t hash, dict_miss miss, keytable_pos *pos)
 {
-    keytable *t = keytable_locked(&p->d->map);
-#ifdef QC_BREAK_PLACE_BLIND
-    if (place->table_id == t->id) {
-#else
-    if (place->table_id == t->id && qc_load_relaxed(&t->index[place->slot]) == KEYTABLE_EMPTY) {
-#endif
-        pos->table = t;
-        pos->slot = place->slot;
-        return KEYTABLE_MISS;
+    for (;;) {
+        keytable *t = keytable_locked(&p->d->map);
+        if (qc_likely(miss.missed)) {
+            pos->table = t;
+            pos->slot = keytable_place(t, hash, miss.table_id == t->id ? miss.used : 0);
+            if (qc_likely(pos->slot != KEYTABLE_NO_SLOT))
+                return KEYTABLE_MISS;
+        }
+        miss = miss_from_here(t);
+        keytable_result r = probe_locked(p, hash, t, pos);
+        if (r == KEYTABLE_HIT || r == KEYTABLE_ERROR)
+            return r;
+        miss.missed = r == KEYTABLE_MISS; /* or CHANGED: start over */
     }
-    return find_locked(p, hash, pos);
 }
 
 /* retire_fn: the map's reference to a table that was replaced. */
@@ -134,7 +140,7 @@ insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, q
     }
     Py_INCREF(key);
     keytable_insert(&d->map, hash, word_from_pointer(key), word,
-                    old != NULL ? KEYTABLE_EMPTY : pos->slot);
+                    old != NULL ? KEYTABLE_NO_SLOT : pos->slot);
     return true;
 }
 
@@ -142,7 +148,7 @@ insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, q
  * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert
  * *current is its word, retained, otherwise the word was replaced. */
 QC_WORDS_ONLY static dict_result
-put_locked(probe_ctx *p, retire_local *local, uint64_t hash, const dict_place *place, qc_word word,
+put_locked(probe_ctx *p, retire_local *local, uint64_t hash, dict_miss miss, qc_word word,
            bool only_insert, qc_word *current)
 {
     dict_object *d = p->d;
@@ -150,7 +156,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, const dict_place *p
     unlinked u;
     dict_result result = DICT_FAILED;
     dict_lock(d);
-    keytable_result r = find_again(p, hash, place, &pos);
+    keytable_result r = find_or_place(p, hash, miss, &pos);
     if (qc_likely(r == KEYTABLE_MISS && keytable_has_room(&d->map))) {
         Py_INCREF(p->key); /* nothing is unlinked */
         keytable_insert(&d->map, hash, word_from_pointer(p->key), word, pos.slot);
@@ -180,10 +186,11 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, const dict_place *p
     else if (ok && insert_locked(d, &pos, p->key, hash, word, &u)) {
         result = DICT_ABSENT;
     }
+    bool full = qc_load_relaxed(&d->map.live) >= KEYTABLE_MAX_KEYS;
     dict_unlock(d);
     drop_unlinked(&u);
     if (result == DICT_FAILED)
-        PyErr_NoMemory();
+        dict_raise_no_room(ok && full);
     return result;
 }
 
@@ -256,9 +263,9 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
         !begin_change(&p, d, key, &local))
         return -1;
     qc_word word = refs_new_word(value);
-    dict_place place = DICT_NO_PLACE;
+    dict_miss miss = DICT_NO_MISS;
     if (looks_shared(d)) {
-        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word, &place);
+        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word, &miss);
         if (r == REPLACED)
             return 0;
         if (r == REPLACE_FAILED) {
@@ -267,7 +274,7 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
         }
     }
     p.locked = true;
-    if (put_locked(&p, local, (uint64_t)hash, &place, word, false, NULL) == DICT_FAILED) {
+    if (put_locked(&p, local, (uint64_t)hash, miss, word, false, NULL) == DICT_FAILED) {
         refs_release(word);
         return -1;
     }
@@ -288,7 +295,7 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
         return DICT_FAILED;
     qc_word found, word = refs_new_word(value);
     p.locked = true;
-    r = put_locked(&p, local, (uint64_t)hash, &DICT_NO_PLACE, word, true, &found);
+    r = put_locked(&p, local, (uint64_t)hash, DICT_NO_MISS, word, true, &found);
     if (r != DICT_ABSENT)
         refs_release(word);
     if (r == DICT_FOUND && (*current = refs_object(found)) == NULL)
@@ -437,9 +444,8 @@ dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expecte
     if (!begin_change(&p, d, key, &local))
         return DICT_FAILED;
     if (looks_shared(d)) {
-        dict_place place;
-        replace_result r =
-            dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word, &place);
+        dict_miss miss;
+        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word, &miss);
         if (r == REPLACED)
             return DICT_FOUND;
         if (r == NOT_REPLACED)

@@ -8,8 +8,9 @@
  *   an object                 with the lock, in a dict that is not shared
  *
  * Looking first leaves a few stores to be done with the lock: what a thread does while it
- * has it, others wait for.  A slot that was empty, or an entry's, is so still if it is in
- * the table with the same id, since slots only go from empty to an entry to DUMMY (K1).
+ * has it, others wait for.  A new key is looked for again with the lock, by its hash alone
+ * (keytable_place).  An entry whose word is live is still the key's, in the table with the
+ * same id, since entries are never reused (K1); its slot is then still its own.
  *
  * Under the lock: no Python code, no decref, no allocation but retire_reserve's. */
 #include "py/py_dict_probe.h"
@@ -28,19 +29,14 @@ look(dict_object *d, qsbr_record *rec, PyObject *key, Py_hash_t hash, keytable_p
 
 /* A key that was not there a moment ago. */
 static QC_NOINLINE int
-insert_at(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, dict_place place)
+insert_new(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     Py_INCREF(key);
     qc_word word = refs_new_word(value);
     dict_lock(d);
-    keytable *t = keytable_locked(&d->map);
-#ifdef QC_BREAK_PLACE_BLIND
-    bool same = place.table_id == t->id;
-#else
-    bool same = place.table_id == t->id && qc_load_relaxed(&t->index[place.slot]) == KEYTABLE_EMPTY;
-#endif
-    if (qc_likely(same && keytable_has_room(&d->map))) {
-        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, place.slot);
+    uint32_t slot = keytable_place(keytable_locked(&d->map), (uint64_t)hash, 0);
+    if (qc_likely(slot != KEYTABLE_NO_SLOT && keytable_has_room(&d->map))) {
+        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, slot);
         dict_unlock(d);
         return 0;
     }
@@ -68,7 +64,7 @@ assign_own(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
     }
     if (r == KEYTABLE_MISS && qc_likely(keytable_has_room(&d->map))) {
         Py_INCREF(key);
-        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, pos.slot);
+        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, KEYTABLE_NO_SLOT);
         dict_unlock(d);
         return 0;
     }
@@ -115,7 +111,6 @@ dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
         return assign_object(d, key, hash, value);
     keytable_pos pos;
     keytable_result r = look(d, rec, key, hash, &pos);
-    uint64_t table_id = pos.table->id;
     bool done = r == KEYTABLE_HIT && !refs_word_is_object(pos.word) &&
                 !keytable_is_frozen(&d->map) && keytable_assign(pos.entry, &pos.word, word);
     qsbr_exit_leaf(rec);
@@ -123,7 +118,7 @@ dict_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
         return 0;
     if (r != KEYTABLE_MISS)
         return assign_object(d, key, hash, value);
-    return insert_at(d, key, hash, value, (dict_place){.table_id = table_id, .slot = pos.slot});
+    return insert_new(d, key, hash, value);
 }
 
 /* ---- del d[k] ---- */
@@ -138,7 +133,7 @@ delete_at(dict_object *d, PyObject *key, keytable_pos *pos, uint64_t table_id)
 #ifdef QC_BREAK_DELETE_BLIND
     bool same = t->id == table_id;
 #else
-    bool same = t->id == table_id && qc_load_relaxed(&t->index[pos->slot]) != KEYTABLE_DUMMY;
+    bool same = t->id == table_id && word_is_live(qc_load_relaxed(&pos->entry->value));
 #endif
     bool shared = sharing_is_shared(&d->sharing); /* T1: settled under the lock */
     if (qc_unlikely(!same || (shared && !retire_reserve(local, 2)))) {

@@ -69,18 +69,10 @@ replace_at(dict_object *d, keytable_pos *pos, const replacement *what, retire_lo
     return REPLACED;
 }
 
-/* In a section, at a MISS. */
-QC_INLINE void
-note_miss(dict_place *place, const keytable_pos *pos)
-{
-    place->table_id = pos->table->id;
-    place->slot = pos->slot;
-}
-
 /* Without Python code; with `local`, after reserving room for one reference. */
 QC_INLINE replace_result
 replace_by(probe_ctx *p, retire_local *local, keytable_match match, const replacement *what,
-           dict_place *place)
+           dict_miss *miss)
 {
     keytable_pos pos = {0}; /* gcc 12 cannot see that a HIT fills it */
     replace_result result;
@@ -95,8 +87,7 @@ replace_by(probe_ctx *p, retire_local *local, keytable_match match, const replac
         result = replace_at(p->d, &pos, what, local);
     else
         result = r == KEYTABLE_MISS ? USE_LOCK : USE_EQ;
-    if (r == KEYTABLE_MISS)
-        note_miss(place, &pos);
+    miss->missed = r == KEYTABLE_MISS;
     qsbr_exit(p->rec);
     if (local != NULL)
         retire_commit(local);
@@ -105,32 +96,37 @@ replace_by(probe_ctx *p, retire_local *local, keytable_match match, const replac
 
 /* `local`: NULL as long as nothing is reserved. */
 QC_INLINE replace_result
-replace_plain(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
+replace_plain(probe_ctx *p, retire_local *local, const replacement *what, dict_miss *miss)
 {
     if (qc_likely(PyUnicode_CheckExact(p->key)))
-        return replace_by(p, local, match_plain_str, what, place);
+        return replace_by(p, local, match_plain_str, what, miss);
     if (PyLong_CheckExact(p->key))
-        return replace_by(p, local, match_plain_int, what, place);
+        return replace_by(p, local, match_plain_int, what, miss);
     return USE_EQ;
 }
 
 /* A number that replaces an object. */
 static QC_NOINLINE replace_result
-replace_with_room(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
+replace_with_room(probe_ctx *p, retire_local *local, const replacement *what, dict_miss *miss)
 {
-    return replace_plain(p, local, what, place);
+    return replace_plain(p, local, what, miss);
 }
 
 /* Finds by whatever comparison it takes; if an object has to be retired for it,
  * finds the entry again, by the identity of its key, with room for that. */
 static QC_NOINLINE replace_result
-replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_place *place)
+replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_miss *miss)
 {
     keytable_pos pos = {0};
     PyObject *stored = NULL;
     replace_result result = USE_LOCK;
+    keytable_result r;
     qsbr_enter(p->rec);
-    keytable_result r = find_in_section(p, what->hash, match_any, &pos);
+    do {
+        keytable *t = keytable_in_section(&p->d->map, p->rec);
+        *miss = miss_from_here(t);
+        r = keytable_find(t, what->hash, match_any, p, &pos);
+    } while (qc_unlikely(r == KEYTABLE_CHANGED));
     if (r == KEYTABLE_HIT) {
         result = replace_at(p->d, &pos, what, NULL);
         if (result == NEEDS_ROOM) {
@@ -138,15 +134,15 @@ replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_
             Py_INCREF(stored); /* its address stays its own */
         }
     }
-    if (r == KEYTABLE_MISS)
-        note_miss(place, &pos);
+    if (r != KEYTABLE_MISS || pos.table->id != miss->table_id)
+        *miss = DICT_NO_MISS;
     qsbr_exit(p->rec);
     if (r == KEYTABLE_ERROR)
         return REPLACE_FAILED;
     if (stored != NULL) {
         probe_ctx same = {.key = stored, .d = p->d, .rec = p->rec, .locked = false};
-        result = replace_by(&same, local, match_identity, what, place);
-        *place = DICT_NO_PLACE; /* the key is gone, and an equal one may have come */
+        result = replace_by(&same, local, match_identity, what, miss);
+        *miss = DICT_NO_MISS; /* that key is gone, and an equal one may have come */
         Py_DECREF(stored);
     }
     return result;
@@ -154,18 +150,18 @@ replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_
 
 QC_WORDS_ONLY replace_result
 dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash, const qc_word *expected,
-                      qc_word word, dict_place *place)
+                      qc_word word, dict_miss *miss)
 {
     const replacement what = {.hash = hash, .expected = expected, .word = word};
-    *place = DICT_NO_PLACE;
+    *miss = DICT_NO_MISS;
     /* An object most often replaces an object, a number a number. */
     bool object = refs_word_is_object(expected != NULL ? *expected : word);
     replace_result result =
-        object ? replace_with_room(p, local, &what, place) : replace_plain(p, NULL, &what, place);
+        object ? replace_with_room(p, local, &what, miss) : replace_plain(p, NULL, &what, miss);
     if (qc_unlikely(result == NEEDS_ROOM))
-        result = replace_with_room(p, local, &what, place);
+        result = replace_with_room(p, local, &what, miss);
     if (qc_unlikely(result == USE_EQ))
-        result = replace_by_any(p, local, &what, place);
+        result = replace_by_any(p, local, &what, miss);
     return result;
 }
 

@@ -1,6 +1,8 @@
 /* Views and iterators of ConcurrentDict (K6).  The views' set algebra is
  * collections.abc's, attached in qsbrcontainers/_dict.py. */
 #include "py/py_dict.h"
+
+#include "containers/keytable_iter.h"
 #include "py/py_numbers.h"
 
 #include <stddef.h>

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "containers/keytable.h"
+#include "containers/keytable_iter.h"
 #include "retire_place.h"
 
 #define KEY_MAGIC UINT64_C(0x6b65796b65796b65)
@@ -265,12 +265,11 @@ kt_put_locked(kt *k, uint64_t key, qc_word word)
         return keytable_exchange(pos.entry, word);
     keytable *old, *was = pos.table;
     CHECK(keytable_make_room(k->map, true, &old));
-    bool same = keytable_locked(k->map) == was;
-    CHECK_EQ(same, old == NULL);
+    CHECK_EQ(keytable_locked(k->map) == was, old == NULL);
     if (old != NULL && !keytable_retire(old))
         retire_block(k->p.local, table_free, (uint64_t)(uintptr_t)old, old->bytes);
     qc_word boxed = word_from_pointer(box_new(KEY_MAGIC, key, key));
-    keytable_insert(k->map, hash, boxed, word, same ? pos.slot : KEYTABLE_EMPTY);
+    keytable_insert(k->map, hash, boxed, word, KEYTABLE_NO_SLOT);
     return WORD_EMPTY;
 }
 

@@ -138,7 +138,7 @@ test_sizes(void)
         qc_lock_acquire(&map.lock);
         for (unsigned i = 0; i < n; i++) {
             CHECK(keytable_make_room(&map, false, &old) && old == NULL);
-            keytable_insert(&map, i * 7, 8 * (i + 1), word_from_int(i), KEYTABLE_EMPTY);
+            keytable_insert(&map, i * 7, 8 * (i + 1), word_from_int(i), KEYTABLE_NO_SLOT);
         }
         qc_lock_release(&map.lock);
         CHECK_EQ(keytable_len(&map), n);
@@ -204,6 +204,26 @@ delete_and_insert_it(void)
 {
     delete_it();
     kt_set(other, target, 1000);
+}
+
+/* Another key takes the slot that was the target's, which comes back further on. */
+static void
+delete_it_and_let_another_in_first(void)
+{
+    delete_it();
+    kt_set(other, target + 1000, 0);
+    kt_set(other, target, 1000);
+}
+
+/* The target comes back in a slot that the reader has passed. */
+static void
+delete_it_and_insert_it_before(void)
+{
+    for (uint64_t i = 0; i < 12; i++)
+        CHECK_EQ(kt_del(other, i), true);
+    kt_set(other, target, 1000);
+    for (uint64_t i = 0; i < 12; i++)
+        kt_set(other, i, i == target ? 1000 : i);
 }
 
 static void
@@ -293,7 +313,11 @@ static void
 test_K1_reader_meets_a_change(void)
 {
     reader_meets(delete_it, UINT64_MAX);
-    reader_meets(delete_and_insert_it, 1000); /* DELETED: the key came back further on */
+    /* Where a slot is used again the reader misses a key that was absent meanwhile .. */
+    reader_meets(delete_and_insert_it, UINT64_MAX);
+    reader_meets(delete_it_and_insert_it_before, UINT64_MAX);
+    /* .. and goes on from a DELETED word, since the key may have come back further on. */
+    reader_meets(delete_it_and_let_another_in_first, 1000);
     reader_meets(assign_it, 2000);
     reader_meets(grow, 0);
     reader_meets(grow_and_assign_it, 2000);

@@ -239,7 +239,7 @@ test_K6_a_table_nobody_shares_says_that_it_was_replaced(void)
             }
             CHECK(keytable_make_room(&map, false, &old));
             keytable_insert(&map, keys % 2, 8 * (keys + 1), word_from_int((int64_t)keys),
-                            KEYTABLE_EMPTY);
+                            KEYTABLE_NO_SLOT);
         }
         CHECK(old == t && keytable_locked(&map) != t);
         CHECK((qc_load_relaxed(&t->next) != NULL) == with_cursor);
