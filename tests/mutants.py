@@ -161,6 +161,15 @@ BREAKS = {
         (spin("MOVED_BEFORE_COPY"), spin("MOVED_NOT_CAS"), debug("keytable")),
         "torture_keytable (all)",
     ),
+    "PLACE_BLIND": Break(
+        "a key that was not found without the lock goes in without another look",
+        (spin("PLACE_BLIND"), debug("keytable_slots")),
+        "torture_keytable (all), races/test_dict_writes",
+    ),
+    "USED_BEFORE_SLOT": Break(
+        "an insertion is counted before its slot says so",
+        (spin("USED_BEFORE_SLOT"), debug("keytable_slots")),
+    ),
     "COMPARE_BY_ADDRESS": Break(
         "after a comparison a table is recognized by its address",
         (debug("keytable"),),
@@ -226,10 +235,6 @@ BREAKS = {
 # In src/py: these are noticed by Python tests, sooner or later, with an extension built by
 # QSBRCONTAINERS_BREAK. They are not run here.
 IN_PYTHON = {
-    "PLACE_BLIND": (
-        "an insertion goes where it was to go before the lock was taken",
-        "races/test_dict_writes",
-    ),
     "DELETE_BLIND": (
         "a deletion takes what was there before the lock was taken",
         "races/test_dict_writes",

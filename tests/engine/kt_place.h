@@ -253,23 +253,29 @@ kt_unlock(kt *k)
     qc_lock_release(&k->map->lock);
 }
 
-/* With the lock and something reserved: puts a word there, and gives back the old one or
- * WORD_EMPTY. */
-static inline qc_word
-kt_put_locked(kt *k, uint64_t key, qc_word word)
+/* With the lock and something reserved: a key that is not there, at keytable_place's slot. */
+static inline void
+kt_insert_locked(kt *k, uint64_t key, qc_word word, uint32_t slot)
 {
-    kt_probe probe = {k, key};
-    keytable_pos pos;
-    uint64_t hash = k->hash(key);
-    if (keytable_probe(keytable_locked(k->map), hash, kt_match, &probe, &pos) == KEYTABLE_HIT)
-        return keytable_exchange(pos.entry, word);
-    keytable *old, *was = pos.table;
+    keytable *old, *was = keytable_locked(k->map);
     CHECK(keytable_make_room(k->map, true, &old));
     CHECK_EQ(keytable_locked(k->map) == was, old == NULL);
     if (old != NULL && !keytable_retire(old))
         retire_block(k->p.local, table_free, (uint64_t)(uintptr_t)old, old->bytes);
     qc_word boxed = word_from_pointer(box_new(KEY_MAGIC, key, key));
-    keytable_insert(k->map, hash, boxed, word, KEYTABLE_NO_SLOT);
+    keytable_insert(k->map, k->hash(key), boxed, word, old == NULL ? slot : KEYTABLE_NO_SLOT);
+}
+
+/* The same for one that may be there: gives back the old word or WORD_EMPTY. */
+static inline qc_word
+kt_put_locked(kt *k, uint64_t key, qc_word word)
+{
+    kt_probe probe = {k, key};
+    keytable_pos pos;
+    if (keytable_probe(keytable_locked(k->map), k->hash(key), kt_match, &probe, &pos) ==
+        KEYTABLE_HIT)
+        return keytable_exchange(pos.entry, word);
+    kt_insert_locked(k, key, word, KEYTABLE_NO_SLOT);
     return WORD_EMPTY;
 }
 
@@ -283,6 +289,49 @@ kt_put(kt *k, uint64_t key, qc_word word)
     if (old != WORD_EMPTY && word_is_pointer(old))
         retire_ref(k->p.local, box_free, old);
     retire_commit(k->p.local);
+}
+
+/* A look that did not find the key, for kt_put_missed. */
+typedef struct {
+    uint64_t table_id;
+    uint32_t used;
+    bool missed;
+} kt_miss;
+
+static inline kt_miss
+kt_look(kt *k, uint64_t key)
+{
+    kt_probe probe = {k, key};
+    keytable_pos pos;
+    qsbr_enter(k->p.rec);
+    keytable *t = keytable_in_section(k->map, k->p.rec);
+    kt_miss miss = {.table_id = t->id, .used = keytable_used(t)};
+    miss.missed =
+        keytable_find(t, k->hash(key), kt_match, &probe, &pos) == KEYTABLE_MISS && pos.table == t;
+    qsbr_exit(k->p.rec);
+    return miss;
+}
+
+/* As kt_put, for a key that was not found without the lock; whether it went in. */
+static inline bool
+kt_put_missed(kt *k, uint64_t key, kt_miss miss, qc_word word)
+{
+    uint32_t slot = KEYTABLE_NO_SLOT;
+    qc_word old = WORD_EMPTY;
+    kt_lock(k);
+    CHECK(retire_reserve(k->p.local, 2));
+    keytable *t = keytable_locked(k->map);
+    if (miss.missed)
+        slot = keytable_place(t, k->hash(key), t->id == miss.table_id ? miss.used : 0);
+    if (slot != KEYTABLE_NO_SLOT)
+        kt_insert_locked(k, key, word, slot);
+    else
+        old = kt_put_locked(k, key, word);
+    kt_unlock(k);
+    if (old != WORD_EMPTY && word_is_pointer(old))
+        retire_ref(k->p.local, box_free, old);
+    retire_commit(k->p.local);
+    return old == WORD_EMPTY;
 }
 
 /* K2: without the lock, if the key is there and the map is not frozen. */
@@ -310,8 +359,9 @@ static inline void
 kt_set(kt *k, uint64_t key, uint64_t n)
 {
     qc_word word = word_from_pointer(box_new(VALUE_MAGIC, key, n));
-    if (!kt_assign(k, key, word))
-        kt_put(k, key, word);
+    kt_miss miss = kt_look(k, key);
+    if (miss.missed || !kt_assign(k, key, word))
+        kt_put_missed(k, key, miss, word);
 }
 
 static inline void

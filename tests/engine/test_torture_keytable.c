@@ -7,6 +7,8 @@
  *   counters       ints that all writers add to: the sum is exact in the end, however
  *                  often the table was replaced meanwhile (K2, K3)
  *   volatile keys  come and go, and make it grow and shrink
+ *   hot keys       a few among many, which all writers insert and delete at once: each
+ *                  insertion but the last has its deletion (K4)
  */
 #include "kt_place.h"
 
@@ -251,6 +253,79 @@ test_K7_torture_of_clear(void)
     kt_delete(&shared);
 }
 
+/* ---- a few keys that come and go ---- */
+
+enum { HOT = 10, N_HOT = 3 };
+
+static _Atomic int64_t there[N_HOT]; /* insertions less deletions */
+static _Atomic uint64_t came;
+
+/* Hot keys share their sequence with stable ones and with each other. */
+static uint64_t
+hash_hot(uint64_t key)
+{
+    return key < HOT + N_HOT || key < STABLE + 4 ? 42 | key << 60 : hash_well(key);
+}
+
+static void
+churn_hot(void)
+{
+    kt k = kt_join(&shared);
+    uint64_t random = a_seed(), n = 0;
+    for (; !time_is_over(); n++) {
+        uint64_t dice = chance(&random), which = (dice >> 8) % N_HOT;
+        kt_safe_point(&k);
+        if (dice % 2 == 0) {
+            kt_miss miss = kt_look(&k, HOT + which);
+            if (kt_put_missed(&k, HOT + which, miss, word_from_int(1)))
+                qc_add_relaxed(&there[which], 1);
+        }
+        else if (kt_del(&k, HOT + which)) {
+            qc_sub_relaxed(&there[which], 1);
+        }
+    }
+    qc_add_relaxed(&came, n);
+}
+
+static void
+churn_or_look(void *arg, unsigned i)
+{
+    (void)arg;
+    if (i != 0) {
+        churn_hot();
+        return;
+    }
+    kt k = kt_join(&shared);
+    uint64_t random = a_seed();
+    while (!time_is_over()) {
+        kt_safe_point(&k);
+        for (unsigned n = 0; n < 200; n++)
+            CHECK(kt_get(&k, STABLE + chance(&random) % N_STABLE) != UINT64_MAX);
+        uint64_t keys[N_STABLE + N_HOT], numbers[N_STABLE + N_HOT];
+        unsigned all = kt_snapshot(&k, keys, numbers, N_STABLE + N_HOT);
+        bool seen[N_HOT] = {false};
+        for (unsigned n = 0; n < all; n++)
+            if (keys[n] < STABLE) {
+                CHECK(!seen[keys[n] - HOT]);
+                seen[keys[n] - HOT] = true;
+            }
+    }
+}
+
+static void
+test_K4_torture_of_hot_keys(void)
+{
+    shared = kt_new(hash_hot);
+    memset((void *)there, 0, sizeof there);
+    for (uint64_t i = 0; i < N_STABLE; i++)
+        kt_set(&shared, STABLE + i, 0);
+    run_threads_for(400, 4, churn_or_look, NULL);
+    for (uint64_t i = 0; i < N_HOT; i++)
+        CHECK_EQ(qc_load_relaxed(&there[i]), kt_get(&shared, HOT + i) != UINT64_MAX);
+    report("sum", "changes of hot keys", qc_exchange_acq_rel(&came, 0u));
+    kt_delete(&shared);
+}
+
 int
 main(void)
 {
@@ -258,5 +333,6 @@ main(void)
     RUN(test_K1_K7_torture);
     RUN(test_K1_K7_torture_with_collisions);
     RUN(test_K7_torture_of_clear);
+    RUN(test_K4_torture_of_hot_keys);
     return 0;
 }

@@ -48,6 +48,8 @@ MODELS = {
     "K3: growth, an assignment, a deletion, a reader": Model("moved", "", WITHOUT),
     "K3: growing twice": Model("moved", "TABLES=3", WITHOUT),
     "K3: two assignments": Model("moved", "ASSIGNERS=2", WITHOUT),
+    "K1: slots that are used again": Model("slots", "", WITHOUT),
+    "K1: slots that are used again, and a growth": Model("slots", "OPS=3 TABLES=2", WITHOUT),
 }
 LARGER = {
     "Q1: two readers come twice, fenced": Model("qsbr", "READERS=2 SECTIONS=2 FENCED"),
@@ -58,6 +60,9 @@ LARGER = {
     "T6: a batch and two readers": Model("qsbr", "READERS=2 BATCH FENCED"),
     "K3: growing twice, two assignments": Model("moved", "TABLES=3 ASSIGNERS=2", WITHOUT),
     "K3: two readers, two assignments": Model("moved", "READERS=2 ASSIGNERS=2", WITHOUT),
+    "K1: five changes": Model("slots", "OPS=5", WITHOUT),
+    "K1: two readers": Model("slots", "OPS=3 READERS=2", WITHOUT),
+    "K1: four changes and a growth": Model("slots", "TABLES=2", WITHOUT),
 }
 # In which configuration each is found. Where only one barrier is named, the other's orders hold
 # without what the mutant takes away: README.md says why.
@@ -87,10 +92,19 @@ MUTANTS = {
     "ASSIGN_NOT_CAS": Model("moved", "", WITHOUT),
     "DELETION_IGNORES_MOVED": Model("moved", "", WITHOUT),
     "DELETION_WITHOUT_LOCK": Model("moved", "", WITHOUT),
+    "PLACE_BLIND": Model("slots", "", WITHOUT),
+    "USED_BEFORE_SLOT": Model("slots", "", WITHOUT),
+    "USED_AFTER_LOOK": Model("slots", "", WITHOUT),
+    "USED_OF_ANOTHER_TABLE": Model("slots", "TABLES=2", WITHOUT),
+    "READER_STOPS_AT_DUMMY": Model("slots", "", WITHOUT),
+    "DELETION_EMPTIES": Model("slots", "", WITHOUT),
+    "DELETION_BY_SLOT": Model("slots", "", WITHOUT),
+    "ENTRY_REUSED": Model("slots", "", WITHOUT),
 }
 PROPERTY = {
     "qsbr": r"assertion violated.*\b(hold|freed)\b",
     "moved": r"assertion violated.*\b(now|was_absent|next)\b",
+    "slots": r"assertion violated.*\b(now|was_absent)\b",
 }
 INCOMPLETE = "Search not completed|max search depth too small|out of memory|error:"
 # Threads that never end.
