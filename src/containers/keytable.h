@@ -70,6 +70,8 @@
  *  K6  Iteration: keytable_iter.h.
  *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
  *      grace period, no word changes.
+ *  K9  A map takes KEYTABLE_MAX_KEYS keys (1.43 * 10^9), and not one fewer: where a table
+ *      cannot be twice as large, what was deleted still makes room.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
  *      at every moment, K1-K3 live by that; only what is written beside it (used,
