@@ -12,6 +12,7 @@ from loops import (
     interleaved,
     new_keys,
     one_hot_key,
+    one_new_key,
     own_block,
     zipf_numbers,
 )
@@ -45,6 +46,7 @@ ITERATE_CHANGING = Op(
     {"ours": "for _ in {c}:\n    pass"} | {"cereggii": "for _ in {c}.fast_iter():\n    pass"},
 )
 COME_AND_GO = Op("{c}[{k}] = {v}\ndel {c}[{k}]")
+GO_AND_COME = Op("del {c}[{k}]\n{c}[{k}] = {v}")
 SHARED = tuple(name for name in who.DICTS if name != who.PRIVATE)
 
 
@@ -88,6 +90,22 @@ CASES = [
         draw=new_keys,
         counts_for=lambda size: 2,
         contenders=WITH_NULL,
+    ),
+    LoopCase(
+        name="one-comes-and-goes",
+        title="insert and delete one key, a thread its own, beside others that stay",
+        ops=COME_AND_GO,
+        draw=one_new_key,
+        counts_for=lambda size: 2,
+        sizes=(10, 1000, 10_000, 1_000_000),
+    ),
+    LoopCase(
+        name="oldest-to-the-end",
+        title="delete the oldest of own keys and insert it again, as an LRU cache does",
+        ops=GO_AND_COME,
+        draw=own_block,
+        counts_for=lambda size: 2,
+        sizes=(10, 1000, 10_000, 1_000_000),
     ),
     LoopCase(
         name="incr",

@@ -71,9 +71,12 @@ def against(
     threads: int = 2,
     ours: str = who.OURS,
     builds: tuple[str, ...] = (FREE,),
+    size: int = 1000,
 ) -> Goal:
     part = f"{case} : {other}, {threads} thread{'s' if threads > 1 else ''}"
-    above, below = cell(case, ours, threads), cell(case, other, threads)
+    if size != 1000:
+        part += f", of {size:,}"
+    above, below = cell(case, ours, threads, size), cell(case, other, threads, size)
     return Goal(row, part, above, below, at_least, builds=builds)
 
 
@@ -135,6 +138,16 @@ def _writes() -> list[Goal]:
     ]
 
 
+def _come_and_go() -> list[Goal]:
+    """At most 1.2 x the time that dict takes, whatever has come and gone before."""
+    row, how = "keys that come and go", {"threads": 1, "builds": (FREE, GIL)}
+    return [
+        against(row, case, who.DICT, 0.83, size=size, **how)
+        for case in ("one-comes-and-goes", "oldest-to-the-end")
+        for size in (10, 1000, 10_000, 1_000_000)
+    ]
+
+
 def _whole_containers() -> list[Goal]:
     ours, other = {"ours": who.OUR_LIST}, who.LIST
     iterated, listed = "iterate dict and list", "list read -> int"
@@ -191,7 +204,15 @@ def _memory() -> list[Goal]:
     ]
 
 
-TABLE = [*_reads(), *_many_cores(), *_writes(), *_whole_containers(), *_with_gil(), *_memory()]
+TABLE = [
+    *_reads(),
+    *_many_cores(),
+    *_writes(),
+    *_come_and_go(),
+    *_whole_containers(),
+    *_with_gil(),
+    *_memory(),
+]
 
 
 def needed(about: dict) -> list[Cell]:

@@ -137,6 +137,11 @@ def new_keys(place: Place) -> list:
     return [place.key(place.size * (1 + place.thread) + n) for n in range(place.size)]
 
 
+def one_new_key(place: Place) -> list:
+    """Not in the container, and no other thread's."""
+    return [place.key(place.size + place.thread)] * 1000
+
+
 def interleaved(place: Place) -> list:
     return [place.key(n) for n in range(place.thread, place.size, place.threads)]
 

@@ -161,7 +161,7 @@ _Static_assert(offsetof(keymap, live) == KEYMAP_APART, "nothing between but what
 typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
 typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e, uint32_t slot);
 
-/* Where a key is (HIT); after a MISS only the table that was searched. */
+/* Where a key is (HIT).  After a MISS only the table that was searched, unless said otherwise. */
 typedef struct {
     keytable *table;
     keytable_entry *entry;
@@ -274,24 +274,28 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
     }
 }
 
-/* The same, but no further than to the first entry that has the hash's tag, which is the
- * key's nearly always: nothing has to be kept for going on, so that the registers are
- * enough.  CHANGED if it is another's, or its word is not live: ask keytable_find. */
+/* What the two below have in common: `placing` is a constant. */
 QC_INLINE keytable_result
-keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+keytable_probe_first(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos,
+                     bool placing)
 {
     uint32_t mask = t->mask;
     uint32_t tag = keytable_tag(t, hash);
     uint64_t perturb = hash;
-    uint32_t slot = (uint32_t)hash & mask, s, number;
+    uint32_t slot = (uint32_t)hash & mask, place = KEYTABLE_NO_SLOT, s, number;
     pos->table = t;
     for (;; keytable_next_slot(slot, perturb, mask)) { /* as above */
         s = qc_load_acquire(&t->index[slot]);
         number = s ^ tag;
         if (qc_likely(number <= mask))
             break;
-        if (s == KEYTABLE_EMPTY)
+        if (s == KEYTABLE_EMPTY) {
+            if (placing)
+                pos->slot = place == KEYTABLE_NO_SLOT ? slot : place;
             return KEYTABLE_MISS;
+        }
+        if (placing && s == KEYTABLE_DUMMY && place == KEYTABLE_NO_SLOT)
+            place = slot;
     }
     keytable_entry *e = &keytable_entries(t)[number];
     if (qc_unlikely(e->hash != hash || match(ctx, t, e, slot) != KEYTABLE_HIT))
@@ -300,6 +304,23 @@ keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx,
     pos->slot = slot;
     pos->word = qc_load_acquire(&e->value); /* as above */
     return qc_likely(word_is_live(pos->word)) ? KEYTABLE_HIT : KEYTABLE_CHANGED;
+}
+
+/* The same, but no further than to the first entry that has the hash's tag, which is the
+ * key's nearly always: nothing has to be kept for going on, so that the registers are
+ * enough.  CHANGED if it is another's, or its word is not live: ask keytable_find. */
+QC_INLINE keytable_result
+keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+{
+    return keytable_probe_first(t, hash, match, ctx, pos, false);
+}
+
+/* With the lock, for an insertion: as keytable_probe_once, and at a MISS pos->slot is the
+ * first free slot, for keytable_insert. */
+QC_INLINE keytable_result
+keytable_probe_place(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
+{
+    return keytable_probe_first(t, hash, match, ctx, pos, true);
 }
 
 /* In a section: follows MOVED.  A table reached by `next` was still current when
@@ -416,8 +437,8 @@ keytable_place(keytable *t, uint64_t hash, uint32_t compared)
     }
 }
 
-/* A key that is not there, at the free slot that keytable_place gave, or (slot =
- * KEYTABLE_NO_SLOT) at the first.  There is room. */
+/* A key that is not there, at the first free slot of its sequence: what keytable_place or
+ * keytable_probe_place gave, or KEYTABLE_NO_SLOT.  There is room. */
 void keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot);
 
 /* Assigns; returns the word that was there. */

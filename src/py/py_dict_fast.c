@@ -55,7 +55,7 @@ assign_own(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
     qc_word word = refs_new_word(value);
     dict_lock(d);
     if (qc_likely(!sharing_is_shared(&d->sharing)))
-        r = keytable_probe_once(keytable_locked(&d->map), (uint64_t)hash, match_ascii, key, &pos);
+        r = keytable_probe_place(keytable_locked(&d->map), (uint64_t)hash, match_ascii, key, &pos);
     if (qc_likely(r == KEYTABLE_HIT)) {
         qc_word old = keytable_exchange(pos.entry, word);
         dict_unlock(d);
@@ -64,7 +64,7 @@ assign_own(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
     }
     if (r == KEYTABLE_MISS && qc_likely(keytable_has_room(&d->map))) {
         Py_INCREF(key);
-        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, KEYTABLE_NO_SLOT);
+        keytable_insert(&d->map, (uint64_t)hash, word_from_pointer(key), word, pos.slot);
         dict_unlock(d);
         return 0;
     }

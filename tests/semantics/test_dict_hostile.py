@@ -1,6 +1,7 @@
 """Keys whose `__hash__` and `__eq__` raise, or change the dict in the middle of a lookup."""
 
 import gc
+import threading
 
 import pytest
 from support import Boom, CallsOnEq, RaisesOnEq, RaisesOnHash, SameHash, Text, settle
@@ -75,6 +76,38 @@ def test_raising_eq_of_a_key_that_is_there(make_dict, operation):
     assert list(d.items()) == [(key, "old")]
     d[key] = "new"
     assert d.pop(key) == "new" and len(d) == 0
+
+
+@pytest.mark.parametrize("others", [0, 20])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_key_that_goes_in_while_it_is_compared_is_there_once(
+    make_our_dict, operation, others, shared
+):
+    """It goes where a deleted key was, before the one that the outer call compares with; with
+    `others` into a new table. (dict of 3.11 has it twice.) Caught: PLACE_BLIND."""
+
+    def insert():
+        key.on_eq = lambda: None
+        d[SameHash(7)] = 7
+        for i in range(others):
+            d[SameHash(100 + i)] = i
+
+    key = CallsOnEq(7, insert)
+    d = colliding(make_our_dict, 2)
+    if shared:
+        thread = threading.Thread(target=lambda: d.setdefault(SameHash(1)))
+        thread.start()
+        thread.join()
+    del d[SameHash(0)]
+    try:
+        operation(d, key)
+    except KeyError:
+        pass  # it was absent when that was asked
+    found = [k.value for k in d]
+    assert found.count(7) <= 1 and found.count(1) == 1
+    assert len(found) == len(set(found)) == len(d)
+    d.pop(SameHash(7), None)
+    assert SameHash(7) not in d
 
 
 def test_raising_eq_at_once_and_only_then(make_dict):
