@@ -109,7 +109,8 @@ free_slot(keytable *t, uint64_t hash)
 
 /* ---- growing ---- */
 
-/* All live entries of `old`, in order (K5); nobody reads `new` yet. */
+/* All live entries of `old`, in order (K5); nobody reads `new` yet.  `new` may be `old`:
+ * an entry is read before another is put in its place. */
 static void
 copy_entries(keytable *old, keytable *new)
 {
@@ -170,6 +171,33 @@ move_words(keytable *old, keytable *new)
     }
 }
 
+/* Of the table that has room again.  Twice the live entries, so that the next growth is as
+ * far away as there are entries; smaller than before if most were deleted.  Near the limit
+ * what there is: then it may be next to each insertion that copies the table. */
+static uint64_t
+slots_wanted(keymap *map)
+{
+    uint64_t live = qc_load_relaxed(&map->live), slots = slots_for(live * 2);
+    return slots > keytable_max_slots && live < KEYTABLE_MAX_KEYS ? keytable_max_slots : slots;
+}
+
+bool
+keytable_compact(keymap *map, qsbr_record *rec)
+{
+    keytable *t = keytable_locked(map);
+    qc_assert(!keytable_has_room(map));
+    /* acquire: partner is keytable_unref; an iterator that has gone has read what it read. */
+    if (slots_wanted(map) != (uint64_t)t->mask + 1 || qc_load_acquire(&t->refs) != 1)
+        return false;
+    qsbr_hold_forks(rec);
+    t->id = qc_add_relaxed(&next_id, 1u);
+    memset((void *)t->index, 0xFF, ((size_t)t->mask + 1) * sizeof(uint32_t));
+    copy_entries(t, t);
+    qsbr_let_forks(rec);
+    keytable_check(map);
+    return true;
+}
+
 bool
 keytable_make_room(keymap *map, bool shared, keytable **old)
 {
@@ -177,13 +205,7 @@ keytable_make_room(keymap *map, bool shared, keytable **old)
     *old = NULL;
     if (qc_likely(qc_load_relaxed(&keytable_counts(t)->used) < t->capacity))
         return true;
-    /* Twice the live entries, so that the next growth is as far away as there
-     * are entries; smaller than before if most were deleted.  Near the limit what there
-     * is: then it may be next to each insertion that copies the table. */
-    uint64_t live = qc_load_relaxed(&map->live), slots = slots_for(live * 2);
-    if (slots > keytable_max_slots && live < KEYTABLE_MAX_KEYS)
-        slots = keytable_max_slots;
-    keytable *new = table_new(t->heap, slots);
+    keytable *new = table_new(t->heap, slots_wanted(map));
     if (new == NULL)
         return false;
     copy_entries(t, new);

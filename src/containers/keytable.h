@@ -22,9 +22,8 @@
  * the section (qsbr.h): what the table drops is retired.
  *
  * Why a DUMMY is reused.  All slots that one key leaves behind lie on its own probe
- * sequence: were they not reused, inserting and deleting one key would walk all of
- * them.  An insertion takes the first free slot (EMPTY or DUMMY) of its sequence, so
- * an EMPTY slot is used up only where no DUMMY comes before it.
+ * sequence, which would only get longer.  An insertion takes the first free slot
+ * (EMPTY or DUMMY), so it uses up an EMPTY one only where no DUMMY comes before it.
  *
  * Why no key goes in twice.  "The slot that I saw EMPTY is EMPTY" proves nothing: the
  * key may have gone into a DUMMY before that slot since, or into a slot that was freed
@@ -41,9 +40,8 @@
  *    starts over.
  *  - Neither: the key is absent, whatever was inserted and deleted meanwhile.
  * A writer that has no such number takes 0: every entry of the hash counts as new.
- * (A count of deletions would let a writer skip the second look; but each assignment
- * would have to read it before its probe, from the line that all insertions and
- * deletions write.  The second look walks lines that the first has just brought in.)
+ * (A count of deletions could save the second look, but every assignment would have to
+ * load it before its probe, from the line that all insertions and deletions write.)
  *
  * A slot also holds, above the bits that number the entry, bits of the hash's upper
  * half (the tag), so that most collisions are told apart without a look at the entry.
@@ -70,8 +68,7 @@
  *  K6  Iteration: keytable_iter.h.
  *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
  *      grace period, no word changes.
- *  K9  A map takes KEYTABLE_MAX_KEYS keys (1.43 * 10^9), and not one fewer: where a table
- *      cannot be twice as large, what was deleted still makes room.
+ *  K9  A map takes KEYTABLE_MAX_KEYS keys, 1.43 * 10^9, and not one fewer.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
  *      at every moment, K1-K3 live by that; only what is written beside it (used,
@@ -315,8 +312,7 @@ keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx,
     return keytable_probe_first(t, hash, match, ctx, pos, false);
 }
 
-/* With the lock, for an insertion: as keytable_probe_once, and at a MISS pos->slot is the
- * first free slot, for keytable_insert. */
+/* The same with the lock, for an insertion: at a MISS pos->slot is the first free slot. */
 QC_INLINE keytable_result
 keytable_probe_place(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
 {
@@ -409,6 +405,13 @@ keytable_capacity(uint64_t slots)
  * the old one, to be retired (or keytable_unref-ed if not `shared`); NULL
  * otherwise.  False: no memory, or there are KEYTABLE_MAX_KEYS; nothing changed. */
 bool keytable_make_room(keymap *map, bool shared, keytable **old);
+
+/* The same within the table, where no other thread reads the map (T1) and there is no room:
+ * it saves the faults of fresh pages.  By its id the table is another one afterwards, so a
+ * comparison that let go of the lock or the section notices (keytable_unchanged).  False,
+ * and nothing done: a table of the same size does not do, or an iterator pins this one.
+ * No fork comes between (Q10), since keytable_mend could not finish it. */
+bool keytable_compact(keymap *map, qsbr_record *rec);
 
 /* With the lock, in the map's table: where a key goes that a look has not found; or
  * KEYTABLE_NO_SLOT if it may be there, since an entry has its hash that was inserted after

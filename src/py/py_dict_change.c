@@ -126,21 +126,20 @@ drop_unlinked(unlinked *u)
         refs_release(u->refs[i]);
 }
 
-/* Under the lock, at a MISS.  False: no memory. */
+/* Under the lock, at a MISS without room.  False: no memory. */
 static bool
-insert_locked(dict_object *d, keytable_pos *pos, PyObject *key, uint64_t hash, qc_word word,
-              unlinked *u)
+insert_locked(probe_ctx *p, uint64_t hash, qc_word word, unlinked *u)
 {
-    keytable *old;
-    if (!keytable_make_room(&d->map, u->shared, &old))
-        return false;
-    if (old != NULL) {
+    dict_object *d = p->d;
+    keytable *old = NULL;
+    if (u->shared || !keytable_compact(&d->map, p->rec)) {
+        if (!keytable_make_room(&d->map, u->shared, &old))
+            return false;
         sharing_resized(d->state, &d->sharing, keytable_locked(&d->map)->bytes);
         unlink_table(u, old);
     }
-    Py_INCREF(key);
-    keytable_insert(&d->map, hash, word_from_pointer(key), word,
-                    old != NULL ? KEYTABLE_NO_SLOT : pos->slot);
+    Py_INCREF(p->key);
+    keytable_insert(&d->map, hash, word_from_pointer(p->key), word, KEYTABLE_NO_SLOT);
     return true;
 }
 
@@ -183,7 +182,7 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, dict_miss miss, qc_
         unlink_ref(&u, keytable_exchange(pos.entry, word), false);
         result = DICT_FOUND;
     }
-    else if (ok && insert_locked(d, &pos, p->key, hash, word, &u)) {
+    else if (ok && insert_locked(p, hash, word, &u)) {
         result = DICT_ABSENT;
     }
     bool full = qc_load_relaxed(&d->map.live) >= KEYTABLE_MAX_KEYS;

@@ -27,6 +27,7 @@ typedef struct {
     uint64_t (*hash)(uint64_t key);
     place p;
     void (*in_match)(void); /* once, in the next comparison that hits */
+    bool alone;             /* no other thread reads: tables are compacted in place */
 } kt;
 
 static _Atomic int64_t boxes; /* that live */
@@ -258,6 +259,8 @@ static inline void
 kt_insert_locked(kt *k, uint64_t key, qc_word word, uint32_t slot)
 {
     keytable *old, *was = keytable_locked(k->map);
+    if (k->alone && !keytable_has_room(k->map) && keytable_compact(k->map, k->p.rec))
+        slot = KEYTABLE_NO_SLOT;
     CHECK(keytable_make_room(k->map, true, &old));
     CHECK_EQ(keytable_locked(k->map) == was, old == NULL);
     if (old != NULL && !keytable_retire(old))

@@ -70,11 +70,12 @@ last_inserted(const model *m, unsigned keys)
 }
 
 static void
-random_operations(uint64_t (*hash)(uint64_t), unsigned keys)
+random_operations(uint64_t (*hash)(uint64_t), unsigned keys, bool alone)
 {
     static model m[MODEL_KEYS];
     memset(m, 0, sizeof m);
     kt k = kt_new(hash);
+    k.alone = alone;
     uint64_t random = 99, when = 0;
     unsigned live = 0;
     for (uint64_t n = scaled(20000); n > 0; n--) {
@@ -117,11 +118,13 @@ random_operations(uint64_t (*hash)(uint64_t), unsigned keys)
 static void
 test_K1_K5_operations_as_of_a_model(void)
 {
-    random_operations(hash_well, MODEL_KEYS);
-    random_operations(hash_small, MODEL_KEYS);
-    random_operations(hash_low_bits_same, 100);
-    random_operations(hash_tags_same, 60);
-    random_operations(hash_same, 40);
+    for (int alone = 0; alone < 2; alone++) {
+        random_operations(hash_well, MODEL_KEYS, alone);
+        random_operations(hash_small, MODEL_KEYS, alone);
+        random_operations(hash_low_bits_same, 100, alone);
+        random_operations(hash_tags_same, 60, alone);
+        random_operations(hash_same, 40, alone);
+    }
 }
 
 /* Room for n means room for n, for any n; and impossible sizes are refused. */

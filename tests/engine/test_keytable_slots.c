@@ -117,6 +117,51 @@ test_K1_keys_that_pass_through(void)
     }
 }
 
+/* ---- a table that is compacted in place ---- */
+
+/* Until no entry is left; no key is more. */
+static void
+use_up(kt *k)
+{
+    for (bool room = true; room;) {
+        kt_set_int(k, 1000, 1);
+        CHECK(kt_del(k, 1000));
+        kt_lock(k);
+        room = keytable_has_room(k->map);
+        kt_unlock(k);
+    }
+}
+
+static void
+test_K5_compaction_in_place(void)
+{
+    for (uint64_t others = 0; others < 200; others++) {
+        kt k = filled(hash_well, others);
+        use_up(&k);
+        use_up(&k); /* of a table of the size that is wanted */
+        keytable *t = keytable_exclusive(k.map);
+        uint64_t id = t->id, keys[200], numbers[200];
+        keytable_cursor c = kt_begin(&k);
+        kt_lock(&k);
+        CHECK(!keytable_compact(k.map, k.p.rec)); /* an iterator is at it */
+        CHECK_EQ(t->id, id);
+        kt_end(&c);
+        CHECK(keytable_compact(k.map, k.p.rec));
+        CHECK(keytable_locked(k.map) == t && t->id != id);
+        CHECK_EQ(keytable_used(t), others);
+        CHECK_EQ(not_empty(t), others);
+        kt_unlock(&k);
+        CHECK_EQ(kt_snapshot(&k, keys, numbers, 200), others);
+        for (uint64_t key = 0; key < others; key++) {
+            CHECK_EQ(keys[key], key);
+            CHECK_EQ(kt_get(&k, key), key);
+        }
+        kt_set_int(&k, 5000, 1);
+        CHECK_EQ(kt_get(&k, 5000), 1);
+        kt_delete(&k);
+    }
+}
+
 /* ---- K4: a key goes in once ---- */
 
 enum { KEYS = 3, TARGET = 0 };
@@ -330,6 +375,7 @@ main(void)
     RUN(test_K1_one_key_takes_one_slot);
     RUN(test_K1_a_few_keys_take_a_few_slots);
     RUN(test_K1_keys_that_pass_through);
+    RUN(test_K5_compaction_in_place);
     RUN(test_K4_a_key_goes_in_once);
     RUN(test_K4_only_new_entries_are_compared);
 #ifdef QC_DEBUG

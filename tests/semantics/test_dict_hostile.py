@@ -79,18 +79,23 @@ def test_raising_eq_of_a_key_that_is_there(make_dict, operation):
 
 
 @pytest.mark.parametrize("others", [0, 20])
+@pytest.mark.parametrize("pass_by", [0, 20])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_key_that_goes_in_while_it_is_compared_is_there_once(
-    make_our_dict, operation, others, shared
+    make_our_dict, operation, others, pass_by, shared
 ):
     """It goes where a deleted key was, before the one that the outer call compares with; with
-    `others` into a new table. (dict of 3.11 has it twice.) Caught: PLACE_BLIND."""
+    `others` into a new table, with keys that `pass_by` into one that was compacted. (dict of 3.11
+    has it twice.) Caught: PLACE_BLIND."""
 
     def insert():
         key.on_eq = lambda: None
         d[SameHash(7)] = 7
         for i in range(others):
             d[SameHash(100 + i)] = i
+        for i in range(pass_by):
+            d[SameHash(50)] = i
+            del d[SameHash(50)]
 
     key = CallsOnEq(7, insert)
     d = colliding(make_our_dict, 2)
