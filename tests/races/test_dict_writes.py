@@ -197,56 +197,48 @@ def test_K4_a_new_key_goes_in_once(key):
         assert not d and not list(d)
 
 
-@pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i % 8)])
+@pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
 def test_K4_a_few_keys_come_and_go(key):
-    """Among others that stay: each insertion of a key but the last has its deletion. Caught on
+    """Among others that stay, in slots that are used again: none is ever there twice. Caught on
     3.15t: PLACE_BLIND."""
-    few, count = 3, scaled(20_000)
-    stay = [key(few + i) for i in range(5)]
+    few, count = 2, scaled(40_000) if key(0) == 0 else scaled(10_000)
+    stay, hot = [key(few + i) for i in range(5)], [key(i) for i in range(few)]
     d = ConcurrentDict.fromkeys(stay, 0)
 
     def work(me):
-        added = [0] * few
         for i in range(count):
-            n = (i * 7 + me) % few
-            if (i // 2 + me) % 2:
-                added[n] += d.add(key(n), me)
+            k = hot[i % few]
+            if i // few % 2:
+                d[k] = me
             else:
-                added[n] -= d.discard(key(n))
-        return added
+                d.discard(k)
+            assert len(stay) <= len(d) <= len(stay) + few
 
     def read():
         assert all(k in d for k in stay)
-        assert len(stay) <= len(d) <= len(stay) + few
-
-    left = [sum(sums) for sums in zip(*run_threads(3, work, background=[read]), strict=True)]
-    assert list(d)[: len(stay)] == stay
-    assert sorted(list(d)[len(stay) :], key=str) == [key(n) for n in range(few) if left[n]]
-    assert set(left) <= {0, 1}
-
-
-def test_K4_one_key_is_assigned_and_deleted_by_all():
-    """As above, by d[k] = v and del d[k]: it is never there twice."""
-    d = ConcurrentDict((f"other{i}", i) for i in range(100))
-    count = scaled(30_000)
-
-    def work(me):
-        for i in range(count):
-            if (i + me) % 2:
-                d["hot"] = i
-            else:
-                try:
-                    del d["hot"]
-                except KeyError:
-                    pass
-
-    def read():
-        assert [k for k in d.snapshot() if k != "hot"] == [f"other{i}" for i in range(100)]
-        assert 100 <= len(d) <= 101
 
     run_threads(3, work, background=[read])
-    d.discard("hot")
-    assert list(d) == [f"other{i}" for i in range(100)]
+    assert list(d)[: len(stay)] == stay and len(set(d)) == len(list(d)) == len(d)
+
+
+@pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
+def test_K4_insertions_less_deletions(key):
+    """Of keys that come and go each insertion but the last has its deletion."""
+    few, count = 3, scaled(10_000)
+    d = ConcurrentDict()
+
+    def work(me):
+        balance = [0] * few
+        for i in range(count):
+            n = (i * 7 + me) % few
+            if (i // 2 + me) % 2:
+                balance[n] += d.add(key(n), me)
+            else:
+                balance[n] -= d.discard(key(n))
+        return balance
+
+    for n, sums in enumerate(zip(*run_threads(3, work), strict=True)):
+        assert sum(sums) == (key(n) in d)
 
 
 @pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
