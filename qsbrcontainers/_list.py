@@ -21,7 +21,9 @@ def _repr(self: _Ours) -> str:
 
 
 def _contents(self: _Ours) -> tuple[Any, None]:
-    return iter(ConcurrentList.snapshot(self)), None
+    """A subclass's own __iter__ counts, as with list."""
+    inherited = type(self).__iter__ is ConcurrentList.__iter__
+    return iter(ConcurrentList.snapshot(self) if inherited else self), None
 
 
 def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
@@ -38,5 +40,6 @@ for _name, _function in {
     setattr(ConcurrentList, _name, _function)
 _type: Any = ConcurrentList
 _type.__getstate__ = _pickling.getstate
+_pickling.bind_whole(ConcurrentList)
 
 MutableSequence.register(ConcurrentList)

@@ -1,5 +1,7 @@
-"""What pickling and copying of both containers have in common."""
+"""What both containers have in common of pickling, copying, and matching."""
 
+import copy as _copy
+import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,23 @@ def reduce_ex(self: Any, protocol: int, contents: Callable[[Any], tuple[Any, Any
     return (*reduced[:3], *contents(self))
 
 
+class _Reduced:
+    """Stands in for an object where copy.copy is to do what it does without __copy__."""
+
+    def __init__(self, original: Any) -> None:
+        reductor = copyreg.dispatch_table.get(type(original))
+        self.value = reductor(original) if reductor else original.__reduce_ex__(4)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.value
+
+
+def copy(self: Any) -> Any:
+    """A shallow copy by the object's own reduction."""
+    reduced = _Reduced(self)
+    return self if isinstance(reduced.value, str) else _copy.copy(reduced)
+
+
 def getstate(self: Any) -> Any:
     """The instance's own attributes, which a subclass may have; None where there are none."""
     attributes = getattr(self, "__dict__", None) or None
@@ -30,3 +49,10 @@ def getstate(self: Any) -> Any:
             if name not in ("__dict__", "__weakref__") and hasattr(self, name):
                 slots[name] = getattr(self, name)
     return (attributes, slots) if slots else attributes
+
+
+def bind_whole(cls: Any) -> None:
+    """`case cls(name)` binds the whole container, as with dict and list: the interpreter does that
+    for types with a private flag, and for all by an attribute that is the object itself."""
+    cls._matched = property(lambda self: self, doc="The container itself, for `case`.")
+    cls.__match_args__ = ("_matched",)

@@ -223,6 +223,13 @@ list_richcompare(PyObject *self, PyObject *other, int op)
     list_object *l = list_of(self);
     if (!list_is_list(l, other))
         Py_RETURN_NOTIMPLEMENTED;
+    if (op == Py_EQ || op == Py_NE) { /* without a copy */
+        Py_ssize_t n = list_length(self);
+        if (n < 0)
+            return NULL;
+        if (n != (PyList_Check(other) ? PyList_Size(other) : list_length(other)))
+            return PyErr_Occurred() ? NULL : PyBool_FromLong(op == Py_NE);
+    }
     ptrarray *a = list_moment(l);
     if (a == NULL)
         return NULL;

@@ -140,6 +140,25 @@ grow(heap *h, ptrarray **words)
 /* Where a hint is wrong, that much is asked for in vain. */
 #define HINT_MOST ((Py_ssize_t)1 << 20)
 
+/* What to expect of an iterable that does not say. */
+#define HINT_NONE 8
+
+/* Less than half of it is used: the hint was too large. */
+static ptrarray *
+cut_back(heap *h, ptrarray *words)
+{
+    size_t n = ptrarray_size(words);
+    if (words->capacity <= HINT_NONE || n >= words->capacity / 2)
+        return words;
+    ptrarray *exact = ptrarray_new(h, n);
+    if (exact == NULL)
+        return words;
+    if (n > 0)
+        ptrarray_append_all(exact, words);
+    ptrarray_free(words);
+    return exact;
+}
+
 /* What an iterator has left.  NULL with an exception. */
 static ptrarray *
 words_of_iterator(list_object *l, PyObject *iterator, Py_ssize_t hint)
@@ -167,7 +186,7 @@ words_of_iterator(list_object *l, PyObject *iterator, Py_ssize_t hint)
     else if (may && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_StopIteration))
         PyErr_Clear();
     if (words == NULL || !PyErr_Occurred())
-        return words;
+        return words == NULL ? NULL : cut_back(l->state->heap, words);
     ptrarray_drop(words, 0, refs_release);
     return NULL;
 }
@@ -189,7 +208,7 @@ list_words_from(list_object *l, PyObject *iterable, const char *if_not)
             PyErr_SetString(PyExc_TypeError, if_not);
         return NULL;
     }
-    Py_ssize_t hint = PyObject_LengthHint(iterable, 8);
+    Py_ssize_t hint = PyObject_LengthHint(iterable, HINT_NONE);
     ptrarray *words = hint < 0 ? NULL : words_of_iterator(l, iterator, hint);
     Py_DECREF(iterator);
     return words;
