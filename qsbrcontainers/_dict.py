@@ -48,13 +48,11 @@ def _ior(self: _Ours, other: Any, /) -> _Ours:
     return self
 
 
-def _reversed_keys(self: _Ours) -> Any:
-    """Iterate over the keys of one moment, the last one first."""
-    return reversed(list(self.snapshot()))
-
-
 def _contents(self: _Ours) -> tuple[None, Any]:
-    return None, iter(ConcurrentDict.snapshot(self).items())
+    """A subclass's own items() counts, as with dict."""
+    cls: Any = type(self)
+    inherited = cls.items is ConcurrentDict.items
+    return None, iter((_native._moment(self) if inherited else self).items())
 
 
 def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
@@ -62,12 +60,17 @@ def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
     return _pickling.reduce_ex(self, protocol, _contents)
 
 
+def _copy(self: _Ours, /) -> Any:
+    """For copy.copy: that of a ConcurrentDict itself calls no __hash__ and no __eq__."""
+    return self.copy() if type(self) is ConcurrentDict else _pickling.copy(self)
+
+
 for _name, _function in {
     "__or__": _or,
     "__ror__": _ror,
     "__ior__": _ior,
-    "__reversed__": _reversed_keys,
     "__reduce_ex__": _reduce_ex,
+    "__copy__": _copy,
 }.items():
     _function.__name__ = _name
     _function.__qualname__ = f"ConcurrentDict.{_name}"
@@ -77,11 +80,25 @@ _type: Any = ConcurrentDict
 _type.__getstate__ = _pickling.getstate
 _type.fromkeys = classmethod(fromkeys)
 
+_compute: Any = ConcurrentDict.compute
+
+
+def compute(self: _Ours, key: Any, func: Any, default: Any = _native.MISSING) -> Any:
+    # In Python, since the signature of a C method cannot have MISSING for a default.
+    return _compute(self, key, func, default)
+
+
+compute.__doc__ = _compute.__doc__
+compute.__annotations__ = {}  # the stubs have them
+compute.__qualname__ = "ConcurrentDict.compute"
+_type.compute = compute
+_pickling.bind_whole(ConcurrentDict)
+
 # ---- the views ----
 
 # What Set says is what dict's views do, except where something cannot be hashed: those below go
 # the way that dict's go.
-_SET_METHODS = "__or__ __ror__ __le__ __lt__ __ge__ __gt__ __eq__".split()
+_SET_METHODS = "__le__ __lt__ __ge__ __gt__ __eq__".split()
 _VIEWS: tuple[Any, ...] = (
     *(_native.DictKeys, _native.DictItems),
     *(type(dict[Any, Any]().keys()), type(dict[Any, Any]().items())),
@@ -94,9 +111,17 @@ def _from_iterable(cls: type, iterable: Iterable[Any]) -> set[Any]:
     return set(iterable)
 
 
+# Each goes the way of dict's: of two equal elements the one is kept that dict keeps, and what is
+# not iterable is refused at once.
+
+
+def _view_or(self: Any, other: Any, /) -> Any:
+    new = set(self)
+    new.update(other)
+    return new
+
+
 def _and(self: Any, other: Any, /) -> Any:
-    if not isinstance(other, Iterable):
-        return NotImplemented
     if type(other) is set and len(self) <= len(other):
         return other.intersection(self)
     if isinstance(other, _VIEWS) and len(other) > len(self):
@@ -105,21 +130,23 @@ def _and(self: Any, other: Any, /) -> Any:
 
 
 def _sub(self: Any, other: Any, /) -> Any:
-    return set(self).difference(other) if isinstance(other, Iterable) else NotImplemented
-
-
-def _rsub(self: Any, other: Any, /) -> Any:
-    return set(other).difference(self) if isinstance(other, Iterable) else NotImplemented
+    new = set(self)
+    new.difference_update(other)
+    return new
 
 
 def _xor(self: Any, other: Any, /) -> Any:
-    if not isinstance(other, Iterable):
-        return NotImplemented
     if isinstance(self, ItemsView) and isinstance(other, _VIEWS) and isinstance(other, ItemsView):
         new = {value for value in self if value not in other}
         new.update([value for value in other if value not in self])
         return new
-    return set(self).symmetric_difference(other)
+    new = set(self)
+    new.symmetric_difference_update(other)
+    return new
+
+
+def _reflected(operation: Any) -> Any:
+    return lambda self, other, /: operation(other, self)
 
 
 def _isdisjoint(self: Any, other: Any) -> bool:
@@ -135,26 +162,19 @@ for _view in (_native.DictKeys, _native.DictItems):
     for _name in _SET_METHODS:
         setattr(_view, _name, getattr(Set, _name))
     for _name, _function in {
+        "__or__": _view_or,
+        "__ror__": _reflected(_view_or),
         "__and__": _and,
         "__rand__": _and,
         "__sub__": _sub,
-        "__rsub__": _rsub,
+        "__rsub__": _reflected(_sub),
         "__xor__": _xor,
-        "__rxor__": _xor,
+        "__rxor__": _reflected(_xor),
         "isdisjoint": _isdisjoint,
     }.items():
         _function.__name__ = _name
         setattr(_view, _name, _function)
 
-
-def _reversed_view(self: Iterable[Any]) -> Any:
-    """Iterate over what the view yields now, from its end."""
-    return reversed(list(self))
-
-
-_reversed_view.__name__ = "__reversed__"
-for _view in (_native.DictKeys, _native.DictValues, _native.DictItems):
-    _view.__reversed__ = _reversed_view
 
 MutableMapping.register(ConcurrentDict)
 KeysView.register(_native.DictKeys)

@@ -80,11 +80,18 @@ keytable_init(keymap *map, heap *h, uint64_t entries)
     if (entries > KEYTABLE_MAX_SLOTS)
         return false;
     keytable *t = table_new(h, slots_for(entries));
+    if (t != NULL)
+        keytable_init_with(map, t);
+    return t != NULL;
+}
+
+void
+keytable_init_with(keymap *map, keytable *t)
+{
     qc_store_relaxed(&map->table.published, t);
-    qc_store_relaxed(&map->live, 0u);
+    qc_store_relaxed(&map->live, qc_load_relaxed(&keytable_counts(t)->used));
     qc_store_relaxed(&map->frozen, 0u);
     qc_lock_init(&map->lock);
-    return t != NULL;
 }
 
 /* release: partner is the acquire load in keytable_in_section. */
@@ -132,6 +139,16 @@ copy_entries(keytable *old, keytable *new)
     }
     qc_store_relaxed(&keytable_counts(new)->used, n);
     keytable_counts(new)->last = n;
+}
+
+keytable *
+keytable_copy(keymap *map)
+{
+    keytable *t = keytable_locked(map);
+    keytable *copy = table_new(t->heap, slots_for(qc_load_relaxed(&map->live)));
+    if (copy != NULL)
+        copy_entries(t, copy);
+    return copy;
 }
 
 /* K3: hands the words over, one by one.  From the CAS on, the entry lives in
@@ -347,11 +364,11 @@ keytable_thaw(keymap *map)
 }
 
 keytable *
-keytable_swap(keymap *map, keytable *empty)
+keytable_swap(keymap *map, keytable *t)
 {
     keytable *old = keytable_locked(map);
-    publish(map, empty);
-    qc_store_release(&map->live, 0u);
+    publish(map, t);
+    qc_store_release(&map->live, qc_load_relaxed(&keytable_counts(t)->used));
     qc_yield("swapped");
     keytable_check(map);
     return old;

@@ -67,7 +67,8 @@
  *  K5  Entries are in insertion order, and copied in it.
  *  K6  Iteration: keytable_iter.h.
  *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
- *      grace period, no word changes.
+ *      grace period, no word changes.  A copy made then (keytable_copy) shows one
+ *      moment, and neither hashes nor compares keys.
  *  K9  A map takes KEYTABLE_MAX_KEYS keys, 1.43 * 10^9, and not one fewer.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
@@ -384,6 +385,8 @@ keytable_is_frozen(keymap *map)
 
 /* 0 or more entries; false: no memory, or more than KEYTABLE_MAX_KEYS. */
 bool keytable_init(keymap *map, heap *h, uint64_t entries);
+/* With the table of keytable_copy, which the map takes over. */
+void keytable_init_with(keymap *map, keytable *t);
 
 /* Whether one more entry fits as it is. */
 static inline bool
@@ -467,11 +470,17 @@ void keytable_thaw(keymap *map);
  * that was replaced, as keytable_make_room does, or NULL. */
 keytable *keytable_mend(keymap *map);
 
-/* Puts an empty table (from keytable_new_empty) in place; returns the old one,
- * whose live words and their keys are the caller's to drop, after the grace
- * period if shared.  Frozen if shared. */
+/* K7: with the lock, and frozen if shared: a new table with the live entries, in order,
+ * that no other thread knows.  It takes hashes and keys as they are and compares none.
+ * The caller takes references to keys and words before it unlocks.  NULL: no memory. */
+keytable *keytable_copy(keymap *map);
+
+/* Publishes a table that no other thread knows, from keytable_new_empty or
+ * keytable_copy; returns the old one, whose live words and their keys the caller
+ * drops, after the grace period if shared.  A shared map is frozen, or has no live
+ * word: then no assignment without the lock can succeed (K2: from a live word only). */
 keytable *keytable_new_empty(heap *h);
-keytable *keytable_swap(keymap *map, keytable *empty);
+keytable *keytable_swap(keymap *map, keytable *t);
 
 /* ---- tables ---- */
 

@@ -38,33 +38,50 @@ same_key(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
     return e->key == *(qc_word *)ctx ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
+/* In a section: whether the key of an entry of the cursor's table is there. */
+QC_INLINE bool
+look(keytable *t, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_word *key,
+     qc_word *word)
+{
+    qc_yield("step");
+    /* The table is looked up before the word is read: while it is current,
+     * in this section, what the word refers to is not dropped. */
+    keytable *current = keytable_in_section(map, rec);
+    qc_word w = qc_load_acquire(&e->value);
+    if (w == WORD_DELETED)
+        return false;
+    if (current == t && w != WORD_MOVED) {
+        *key = e->key;
+        *word = w;
+        return true;
+    }
+    /* Replaced, or being replaced at this moment: the key by its address. */
+    keytable_pos pos;
+    qc_word address = e->key;
+    if (keytable_find(current, e->hash, same_key, &address, &pos) != KEYTABLE_HIT)
+        return false;
+    *key = pos.entry->key;
+    *word = pos.word;
+    return true;
+}
+
 keytable_stepped
 keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *key, qc_word *word)
 {
-    keytable *t = c->table;
-    keytable_entry *entries = keytable_entries(t);
-    for (int n = 0; n < STEP_ENTRIES && c->at < c->end; n++) {
-        keytable_entry *e = &entries[c->at++];
-        qc_yield("step");
-        /* The table is looked up before the word is read: while it is current,
-         * in this section, what the word refers to is not dropped. */
-        keytable *current = keytable_in_section(map, rec);
-        qc_word w = qc_load_acquire(&e->value);
-        if (w == WORD_DELETED)
-            continue;
-        if (current == t && w != WORD_MOVED) {
-            *key = e->key;
-            *word = w;
+    keytable_entry *entries = keytable_entries(c->table);
+    for (int n = 0; n < STEP_ENTRIES && c->at < c->end; n++)
+        if (look(c->table, &entries[c->at++], map, rec, key, word))
             return KEYTABLE_ITEM;
-        }
-        /* Replaced, or being replaced at this moment: the key by its address. */
-        keytable_pos pos;
-        qc_word address = e->key;
-        if (keytable_find(current, e->hash, same_key, &address, &pos) == KEYTABLE_HIT) {
-            *key = pos.entry->key;
-            *word = pos.word;
-            return KEYTABLE_ITEM;
-        }
-    }
     return c->at < c->end ? KEYTABLE_AGAIN : KEYTABLE_END;
+}
+
+keytable_stepped
+keytable_step_back(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *key,
+                   qc_word *word)
+{
+    keytable_entry *entries = keytable_entries(c->table);
+    for (int n = 0; n < STEP_ENTRIES && c->end > 0; n++)
+        if (look(c->table, &entries[--c->end], map, rec, key, word))
+            return KEYTABLE_ITEM;
+    return c->end > 0 ? KEYTABLE_AGAIN : KEYTABLE_END;
 }

@@ -29,6 +29,12 @@ void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *re
 keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
                                qc_word *key, qc_word *word);
 
+/* A cursor of its own kind, from the last entry to the first: `at` stays 0 and `end` is the
+ * number of entries that are left.  It promises what keytable_step does, and in a section
+ * as well. */
+keytable_stepped keytable_step_back(keytable_cursor *c, keymap *map, const qsbr_record *rec,
+                                    qc_word *key, qc_word *word);
+
 /* A step for who knows that nobody else writes or steps meanwhile (as in qc_lock_try_alone):
  * true where the next entry is there and its table is current; false: nothing has been
  * done, and keytable_step is to be asked. */

@@ -1,4 +1,5 @@
 /* The extension module qsbrcontainers._native. */
+#include "py/py_dict.h"
 #include "py/state.h"
 
 #include "py/py_capi.h"
@@ -188,11 +189,21 @@ seal(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The pairs of a ConcurrentDict, or of a subclass whatever it overrides, at one moment: a
+ * ConcurrentDict. */
+static PyObject *
+moment(PyObject *module, PyObject *d)
+{
+    (void)module;
+    return dict_check(d) ? dict_exact_copy(dict_of(d)) : PyErr_Format(PyExc_TypeError, "%R", d);
+}
+
 static PyMethodDef functions[] = {
     {"collect", collect, METH_NOARGS, collect_doc},
     {"share", share, METH_O, share_doc},
     {"stats", stats, METH_NOARGS, stats_doc},
     {"_drain", drain, METH_NOARGS, NULL},
+    {"_moment", moment, METH_O, NULL},
     {"_seal", seal, METH_NOARGS, NULL},
     {"_section", section, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -248,6 +259,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     for (int i = 0; i < 3; i++)
         Py_VISIT(state->dict_view_types[i]);
     Py_VISIT(state->dict_iter_type);
+    Py_VISIT(state->dict_reversed_type);
     Py_VISIT(state->list_type);
     Py_VISIT(state->list_iter_type);
     Py_VISIT(state->list_reversed_type);
@@ -266,6 +278,7 @@ module_clear(PyObject *module)
     for (int i = 0; i < 3; i++)
         Py_CLEAR(state->dict_view_types[i]);
     Py_CLEAR(state->dict_iter_type);
+    Py_CLEAR(state->dict_reversed_type);
     Py_CLEAR(state->list_type);
     Py_CLEAR(state->list_iter_type);
     Py_CLEAR(state->list_reversed_type);

@@ -17,8 +17,9 @@ dict_raise_no_room(bool limit)
         PyErr_NoMemory();
 }
 
-PyObject *
-dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
+/* Without a table: NULL with an exception. */
+static dict_object *
+new_bare(PyTypeObject *type, qc_state *state)
 {
     /* Before the object exists: registering detaches, and gc.get_objects() shows others a
      * dict that has no table yet. */
@@ -28,13 +29,33 @@ dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
     if (d == NULL)
         return NULL;
     d->state = state;
-    if (sharing_init(&d->sharing) == 0) {
-        if (keytable_init(&d->map, state->heap, entries))
-            return (PyObject *)d;
+    if (sharing_init(&d->sharing) < 0)
+        Py_CLEAR(d);
+    return d;
+}
+
+PyObject *
+dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries)
+{
+    dict_object *d = new_bare(type, state);
+    if (d != NULL && !keytable_init(&d->map, state->heap, entries)) {
         dict_raise_no_room(entries > KEYTABLE_MAX_KEYS);
+        Py_CLEAR(d);
     }
-    Py_DECREF(d);
-    return NULL;
+    return (PyObject *)d;
+}
+
+PyObject *
+dict_new_with(PyTypeObject *type, qc_state *state, keytable *t)
+{
+    dict_object *d = new_bare(type, state);
+    if (d == NULL) {
+        dict_moment_drop(t);
+        return NULL;
+    }
+    keytable_init_with(&d->map, t);
+    sharing_resized(state, &d->sharing, t->bytes);
+    return (PyObject *)d;
 }
 
 static PyObject *
@@ -92,59 +113,10 @@ dict_dealloc(PyObject *self)
     Py_TRASHCAN_END
 }
 
-/* ---- filling ---- */
-
-/* The pairs of `source` as a private dict: one moment of ours, a copy of a dict,
- * and whatever dict() makes of anything else, errors included. */
-static PyObject *
-pairs_from(dict_object *d, PyObject *source)
-{
-    if (PyObject_TypeCheck(source, d->state->dict_type))
-        return dict_snapshot(dict_of(source));
-    if (PyDict_CheckExact(source))
-        return PyDict_Copy(source);
-    return PyObject_CallOneArg((PyObject *)&PyDict_Type, source);
-}
-
-static int
-merge(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
-{
-    PyObject *source = NULL;
-    if (!PyArg_UnpackTuple(args, name, 0, 1, &source) ||
-        (kwargs != NULL && !PyArg_ValidateKeywordArguments(kwargs)))
-        return -1;
-    PyObject *pairs = source != NULL ? pairs_from(d, source) : PyDict_New();
-    if (pairs == NULL)
-        return -1;
-    int status = kwargs != NULL ? PyDict_Update(pairs, kwargs) : 0;
-    PyObject *key, *value;
-    for (Py_ssize_t i = 0; status == 0 && PyDict_Next(pairs, &i, &key, &value);)
-        if (!state_may_store(d->state, value) || !state_may_store(d->state, key))
-            status = -1; /* before anything is assigned */
-    for (Py_ssize_t i = 0; status == 0 && PyDict_Next(pairs, &i, &key, &value);) {
-        Py_INCREF(key);
-        Py_INCREF(value);
-        Py_hash_t hash = dict_hash(key);
-        status = hash == -1 ? -1 : dict_set(d, key, hash, value);
-        Py_DECREF(key);
-        Py_DECREF(value);
-    }
-    Py_DECREF(pairs);
-    return status;
-}
-
 static int
 dict_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return merge(dict_of(self), "ConcurrentDict", args, kwargs);
-}
-
-static PyObject *
-dict_update(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    if (merge(dict_of(self), "update", args, kwargs) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return dict_fill(dict_of(self), "ConcurrentDict", args, kwargs);
 }
 
 /* ---- mapping protocol ---- */
@@ -158,6 +130,21 @@ dict_check(PyObject *op)
             return true;
     return false;
 }
+
+#if PY_VERSION_HEX >= 0x030E0000
+void
+dict_unhashable(PyObject *key)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (Py_IS_TYPE(error, (PyTypeObject *)PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "cannot use '%T' as a dict key (%S)", key, error);
+        Py_DECREF(error);
+    }
+    else {
+        PyErr_SetRaisedException(error);
+    }
+}
+#endif
 
 Py_ssize_t
 dict_length(PyObject *self)
@@ -182,35 +169,15 @@ dict_ass_subscript_any(PyObject *self, PyObject *key, PyObject *value)
     return r == DICT_FOUND ? 0 : -1;
 }
 
-static PyObject *
-dict_richcompare(PyObject *self, PyObject *other, int op)
-{
-    dict_object *d = dict_of(self);
-    bool ours = PyObject_TypeCheck(other, d->state->dict_type);
-    if ((op != Py_EQ && op != Py_NE) || !(ours || PyDict_Check(other)))
-        Py_RETURN_NOTIMPLEMENTED;
-    PyObject *left = dict_snapshot(d);
-    PyObject *right = left == NULL ? NULL : ours ? dict_snapshot(dict_of(other)) : Py_NewRef(other);
-    PyObject *result = right == NULL ? NULL : PyObject_RichCompare(left, right, op);
-    Py_XDECREF(left);
-    Py_XDECREF(right);
-    return result;
-}
-
-static PyObject *
-dict_repr(PyObject *self)
-{
-    int entered = Py_ReprEnter(self);
-    if (entered != 0)
-        return entered > 0 ? PyUnicode_FromString("{...}") : NULL;
-    PyObject *pairs = dict_snapshot(dict_of(self));
-    PyObject *text = pairs == NULL ? NULL : PyObject_Repr(pairs);
-    Py_XDECREF(pairs);
-    Py_ReprLeave(self);
-    return text;
-}
-
 /* ---- methods ---- */
+
+static PyObject *
+dict_update(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (dict_fill(dict_of(self), "update", args, kwargs) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
 
 static PyObject *
 dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t n)
@@ -272,18 +239,6 @@ dict_clear(PyObject *self, PyObject *ignored)
     if (dict_clear_all(dict_of(self)) < 0)
         return NULL;
     Py_RETURN_NONE;
-}
-
-static PyObject *
-dict_copy(PyObject *self, PyObject *ignored)
-{
-    (void)ignored;
-    PyObject *pairs = dict_snapshot(dict_of(self));
-    if (pairs == NULL)
-        return NULL;
-    PyObject *copy = PyObject_CallOneArg((PyObject *)Py_TYPE(self), pairs);
-    Py_DECREF(pairs);
-    return copy;
 }
 
 static PyObject *
@@ -357,6 +312,7 @@ static PyMethodDef dict_methods[] = {
     {"update", (PyCFunction)(void (*)(void))dict_update, METH_VARARGS | METH_KEYWORDS, update_doc},
     {"clear", dict_clear, METH_NOARGS, clear_doc},
     {"copy", dict_copy, METH_NOARGS, copy_doc},
+    {"__reversed__", dict_reversed, METH_NOARGS, dict_reversed_doc},
     {"snapshot", dict_snapshot_method, METH_NOARGS, snapshot_doc},
     {"keys", dict_view_keys, METH_NOARGS, keys_doc},
     {"values", dict_view_values, METH_NOARGS, values_doc},

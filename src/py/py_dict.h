@@ -6,7 +6,9 @@
  *   py_dict_fast.c    one key: d[k] = v, del d[k] and incr, where nothing is in the way
  *   py_dict_replace.c one key: assigning without the lock (K2)
  *   py_dict_change.c  one key: what takes the lock
- *   py_dict_whole.c   all keys at one moment: clear, snapshot, copy (K7)
+ *   py_dict_whole.c   all keys at one moment: clear, and taking a copy (K7)
+ *   py_dict_moment.c  what is made of such a copy: snapshot, copy, repr, ==
+ *   py_dict_fill.c    construction and update
  *   py_dict_atomic.c  what dict does not have: incr, get_or_create
  *   py_dict_views.c   views and iterators
  *
@@ -53,11 +55,18 @@ _Static_assert(offsetof(dict_object, weakrefs) + sizeof(PyObject *) <=
 
 typedef enum { DICT_FOUND, DICT_ABSENT, DICT_FAILED } dict_result;
 
-/* A borrowed exact or subclass instance's hash; -1 with an exception. */
+/* A key's hash; -1 with an exception.  From 3.14 on dict says what a TypeError of __hash__ is
+ * about. */
+QC_NOINLINE void dict_unhashable(PyObject *key);
 static inline Py_hash_t
 dict_hash(PyObject *key)
 {
-    return refs_hash(key);
+    Py_hash_t hash = refs_hash(key);
+#if PY_VERSION_HEX >= 0x030E0000
+    if (qc_unlikely(hash == -1))
+        dict_unhashable(key);
+#endif
+    return hash;
 }
 
 /* Q10: of a lock whose holder was left behind by a fork; the dict is right afterwards,
@@ -112,13 +121,27 @@ dict_result dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_w
 dict_result dict_add_int(dict_object *d, PyObject *key, Py_hash_t hash, int64_t delta,
                          int64_t *result);
 
-/* All pairs at one moment, retained, in malloc'ed arrays. */
-typedef struct {
-    qc_word *keys, *values;
-    Py_ssize_t n;
-} dict_pairs;
-int dict_copy_pairs(dict_object *d, dict_pairs *pairs);
-void dict_pairs_drop(dict_pairs *pairs);
+/* K7: all pairs at one moment, retained, in a table of the caller's own; NULL with an
+ * exception.  Dropping it may run Python code. */
+keytable *dict_moment(dict_object *d);
+void dict_moment_drop(keytable *t);
+static inline uint32_t
+dict_moment_size(keytable *t)
+{
+    return qc_load_relaxed(&keytable_counts(t)->used); /* all live */
+}
+/* A new dict of `type`, without a call of it, or an empty one filled: both take over the
+ * moment.  dict_fill_empty: 1, or 0 if the dict is not empty (nothing is done, and the moment
+ * is still the caller's), or -1 with an exception. */
+PyObject *dict_new_with(PyTypeObject *type, qc_state *state, keytable *t);
+int dict_fill_empty(dict_object *d, keytable *t);
+/* A ConcurrentDict, whatever a subclass overrides. */
+PyObject *dict_exact_copy(dict_object *d);
+
+/* What construction and update do with their arguments, and with one mapping or iterable: 0,
+ * or -1 with an exception. */
+int dict_fill(dict_object *d, const char *name, PyObject *args, PyObject *kwargs);
+int dict_merge(dict_object *d, PyObject *source);
 
 PyObject *dict_snapshot(dict_object *d);
 Py_ssize_t dict_length(PyObject *self);
@@ -153,10 +176,23 @@ PyObject *dict_get_many(PyObject *self, PyObject *const *args, Py_ssize_t n, PyO
 extern const char dict_incr_doc[], dict_get_or_create_doc[], dict_get_many_doc[];
 int dict_compare_register(PyTypeObject *type); /* adds its methods */
 PyObject *dict_iter_keys(PyObject *self);
+PyObject *dict_reversed(PyObject *self, PyObject *ignored);
+PyObject *dict_copy(PyObject *self, PyObject *ignored);
+PyObject *dict_repr(PyObject *self);
+PyObject *dict_richcompare(PyObject *self, PyObject *other, int op);
+extern const char dict_reversed_doc[];
 PyObject *dict_view_keys(PyObject *self, PyObject *ignored);
 PyObject *dict_view_values(PyObject *self, PyObject *ignored);
 PyObject *dict_view_items(PyObject *self, PyObject *ignored);
 
 #define dict_of(op) ((dict_object *)(op))
+
+/* Of one of ours.  Where a subclass has an __iter__ of its own, what takes all pairs asks
+ * its keys() and [], as dict does with its subclasses. */
+static inline bool
+dict_iter_is_inherited(PyObject *op)
+{
+    return Py_TYPE(op)->tp_iter == dict_iter_keys;
+}
 
 #endif

@@ -86,7 +86,7 @@ assign_object(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 static QC_NOINLINE int
 hash_and_assign(PyObject *self, PyObject *key, PyObject *value)
 {
-    return PyObject_Hash(key) == -1 ? -1 : dict_ass_subscript(self, key, value);
+    return dict_hash(key) == -1 ? -1 : dict_ass_subscript(self, key, value);
 }
 
 static int delete_key(dict_object *d, PyObject *key, Py_hash_t hash);

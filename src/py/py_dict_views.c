@@ -23,13 +23,14 @@ typedef struct {
     dict_object *dict;
     keytable_cursor cursor; /* (lock) table is NULL when it is finished */
     view_kind kind;
+    uint32_t left; /* (lock) of a reversed one: keys that were there when it began, less steps */
     qc_lock lock;
 } iter_object;
 
 /* ---- iterators ---- */
 
 static PyObject *
-iter_new(dict_object *d, view_kind kind)
+iter_new(dict_object *d, view_kind kind, PyTypeObject *type)
 {
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
     if (rec == NULL)
@@ -38,11 +39,12 @@ iter_new(dict_object *d, view_kind kind)
         dict_lock(d); /* Q10: an insertion that readers see may not be counted yet */
         dict_unlock(d);
     }
-    iter_object *it = PyObject_GC_New(iter_object, d->state->dict_iter_type);
+    iter_object *it = PyObject_GC_New(iter_object, type);
     if (it == NULL)
         return NULL;
     it->dict = (dict_object *)Py_NewRef(d);
     it->kind = kind;
+    it->left = qc_load_relaxed(&d->map.live);
     qc_lock_init(&it->lock);
     qsbr_enter(rec);
     keytable_cursor_init(&it->cursor, &d->map, rec);
@@ -54,7 +56,19 @@ iter_new(dict_object *d, view_kind kind)
 PyObject *
 dict_iter_keys(PyObject *self)
 {
-    return iter_new(dict_of(self), VIEW_KEYS);
+    return iter_new(dict_of(self), VIEW_KEYS, dict_of(self)->state->dict_iter_type);
+}
+
+const char dict_reversed_doc[] =
+    "__reversed__($self, /)\n--\n\n"
+    "Iterate over the keys, from the one inserted last to the first. Live and lock-free, with\n"
+    "what items() says of iterating.";
+
+PyObject *
+dict_reversed(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return iter_new(dict_of(self), VIEW_KEYS, dict_of(self)->state->dict_reversed_type);
 }
 
 /* The container only: the table's keys and values may be gone (K6). */
@@ -79,10 +93,14 @@ iter_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* The next live entry; false at the end.  Retained is what the iterator gives, and nothing
- * else: other threads' counts of values are none of a key iterator's business. */
+typedef keytable_stepped (*iter_stepping)(keytable_cursor *, keymap *, const qsbr_record *,
+                                          qc_word *, qc_word *);
+
+/* The next live entry; false at the end.  The iterator retains what it gives and nothing
+ * else: a key iterator leaves the reference counts of values, which other threads share,
+ * alone. */
 QC_INLINE bool
-iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
+iter_step(iter_object *it, qsbr_record *rec, iter_stepping step, qc_word *key, qc_word *word)
 {
     keytable_stepped r = KEYTABLE_END;
     keytable *done = NULL;
@@ -90,7 +108,7 @@ iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
     if (it->cursor.table != NULL) {
         do {
             qsbr_enter(rec);
-            r = keytable_step(&it->cursor, &it->dict->map, rec, key, word);
+            r = step(&it->cursor, &it->dict->map, rec, key, word);
             if (r == KEYTABLE_ITEM) {
                 if (it->kind != VIEW_KEYS)
                     refs_retain(*word);
@@ -99,6 +117,8 @@ iter_step(iter_object *it, qsbr_record *rec, qc_word *key, qc_word *word)
             }
             qsbr_exit(rec);
         } while (r == KEYTABLE_AGAIN);
+        if (step == keytable_step_back && r == KEYTABLE_ITEM && it->left > 0)
+            it->left--;
         if (r == KEYTABLE_END) {
             done = it->cursor.table;
             it->cursor.table = NULL;
@@ -134,15 +154,27 @@ iter_result(iter_object *it, qc_word key, qc_word word)
     return pair;
 }
 
-static QC_NOINLINE PyObject *
-iter_next_any(iter_object *it)
+QC_INLINE PyObject *
+iter_next_by(iter_object *it, iter_stepping step)
 {
     dict_object *d = it->dict;
     qc_word key, word;
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
-    if (rec == NULL || !iter_step(it, rec, &key, &word))
+    if (rec == NULL || !iter_step(it, rec, step, &key, &word))
         return NULL;
     return iter_result(it, key, word);
+}
+
+static QC_NOINLINE PyObject *
+iter_next_any(iter_object *it)
+{
+    return iter_next_by(it, keytable_step);
+}
+
+static PyObject *
+iter_previous(PyObject *self)
+{
+    return iter_next_by((iter_object *)self, keytable_step_back);
 }
 
 /* Of an entry that is there, its words retained; here, so that keys need no frame. */
@@ -178,6 +210,8 @@ iter_length_hint(PyObject *self, PyObject *ignored)
     iter_object *it = (iter_object *)self;
     lock_acquire(&it->lock);
     uint64_t left = it->cursor.table != NULL ? it->cursor.end - it->cursor.at : 0;
+    if (left > it->left)
+        left = it->left;
     lock_release(&it->lock);
     uint64_t live = keytable_len(&it->dict->map);
     return PyLong_FromUnsignedLongLong(left < live ? left : live);
@@ -194,6 +228,7 @@ iter_copy(iter_object *it)
     copy->kind = it->kind;
     qc_lock_init(&copy->lock);
     lock_acquire(&it->lock);
+    copy->left = it->left;
     copy->cursor = it->cursor;
     if (copy->cursor.table != NULL) /* not the last reference while `it` has its own */
         (void)qc_add_relaxed(&copy->cursor.table->refs, 1u);
@@ -241,6 +276,24 @@ static PyType_Spec iter_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
              Py_TPFLAGS_IMMUTABLETYPE,
     .slots = iter_slots,
+};
+
+static PyType_Slot reversed_slots[] = {
+    {Py_tp_dealloc, iter_dealloc},
+    {Py_tp_traverse, iter_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, iter_previous},
+    {Py_tp_methods, iter_methods},
+    {Py_tp_free, PyObject_GC_Del},
+    {0, NULL},
+};
+
+static PyType_Spec reversed_spec = {
+    .name = "qsbrcontainers._native.DictReverseIterator",
+    .basicsize = sizeof(iter_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = reversed_slots,
 };
 
 /* ---- views ---- */
@@ -301,8 +354,35 @@ static PyObject *
 view_iter(PyObject *self)
 {
     view_object *v = (view_object *)self;
-    return iter_new(v->dict, v->kind);
+    return iter_new(v->dict, v->kind, v->dict->state->dict_iter_type);
 }
+
+PyDoc_STRVAR(view_reversed_doc, "__reversed__($self, /)\n--\n\n"
+                                "Iterate over the view from its end. Live and lock-free.");
+
+static PyObject *
+view_reversed(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    view_object *v = (view_object *)self;
+    return iter_new(v->dict, v->kind, v->dict->state->dict_reversed_type);
+}
+
+/* As dict's, and in every protocol: the default of a heap type makes a pickle with protocol 0
+ * that nothing can load. */
+static PyObject *
+view_reduce(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return PyErr_Format(PyExc_TypeError, "cannot pickle '%.200s' object",
+                        strrchr(Py_TYPE(self)->tp_name, '.') + 1);
+}
+
+static PyMethodDef view_methods[] = {
+    {"__reversed__", view_reversed, METH_NOARGS, view_reversed_doc},
+    {"__reduce__", view_reduce, METH_NOARGS, "A view is not pickled."},
+    {NULL, NULL, 0, NULL},
+};
 
 static Py_ssize_t
 view_length(PyObject *self)
@@ -366,6 +446,7 @@ static PyGetSetDef view_getset[] = {
 #define VIEW_SLOTS                                                                                 \
     {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, view_traverse}, {Py_tp_iter, view_iter},       \
         {Py_tp_repr, view_repr}, {Py_tp_getset, view_getset}, {Py_tp_free, PyObject_GC_Del},       \
+        {Py_tp_methods, view_methods},                                                             \
     {                                                                                              \
         Py_sq_length, view_length                                                                  \
     }
@@ -407,5 +488,7 @@ qc_dict_views_register(PyObject *module, qc_state *state)
             return -1;
     }
     state->dict_iter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &iter_spec, NULL);
-    return state->dict_iter_type == NULL ? -1 : 0;
+    state->dict_reversed_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &reversed_spec, NULL);
+    return state->dict_iter_type == NULL || state->dict_reversed_type == NULL ? -1 : 0;
 }

@@ -151,78 +151,70 @@ dict_clear_all(dict_object *d)
     return broken_barrier();
 }
 
-/* With the lock, frozen. */
-static bool
-copy_live(dict_object *d, dict_pairs *pairs)
-{
-    keytable *t = keytable_locked(&d->map);
-    keytable_entry *entries = keytable_entries(t);
-    size_t live = qc_load_relaxed(&d->map.live);
-    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
-    pairs->keys = malloc((live + 1) * 2 * sizeof(qc_word));
-    if (pairs->keys == NULL)
-        return false;
-    pairs->values = pairs->keys + live;
-    pairs->n = 0;
-    for (uint32_t i = 0; i < used; i++) {
-        qc_word word = qc_load_acquire(&entries[i].value);
-        if (word == WORD_DELETED)
-            continue;
-        refs_retain(word);
-        refs_retain(entries[i].key);
-        pairs->keys[pairs->n] = entries[i].key;
-        pairs->values[pairs->n++] = word;
-    }
-    qc_assert((size_t)pairs->n == live);
-    return true;
-}
-
 int
-dict_copy_pairs(dict_object *d, dict_pairs *pairs)
+dict_fill_empty(dict_object *d, keytable *t)
 {
     retire_local *local;
-    *pairs = (dict_pairs){0};
-    if (begin(d, &local) == NULL)
+    if (begin(d, &local) == NULL || limits_room(d->state) < 0)
         return -1;
+    keytable *old = NULL;
+    dict_lock(d);
+    bool shared = sharing_is_shared(&d->sharing);
+    bool reserved = shared && retire_reserve(local, 1);
+    if ((reserved || !shared) && qc_load_relaxed(&d->map.live) == 0) {
+        old = keytable_swap(&d->map, t);
+        sharing_resized(d->state, &d->sharing, t->bytes);
+        if (shared)
+            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
+    }
+    dict_unlock(d);
+    if (reserved)
+        retire_commit(local);
+    if (old != NULL && !shared)
+        drop_table_item(word_from_pointer(old));
+    return old != NULL;
+}
+
+/* With the lock, frozen if shared: the container holds a reference to all that is retained
+ * here, and drops none before the lock is released. */
+static keytable *
+copy_live(dict_object *d)
+{
+    keytable *copy = keytable_copy(&d->map);
+    if (copy == NULL)
+        return NULL;
+    keytable_entry *entries = keytable_entries(copy);
+    uint32_t used = qc_load_relaxed(&keytable_counts(copy)->used);
+    for (uint32_t i = 0; i < used; i++) {
+        refs_retain(qc_load_relaxed(&entries[i].value));
+        refs_retain(entries[i].key);
+    }
+    qc_assert(used == qc_load_relaxed(&d->map.live));
+    return copy;
+}
+
+keytable *
+dict_moment(dict_object *d)
+{
+    retire_local *local;
+    if (begin(d, &local) == NULL)
+        return NULL;
     dict_lock(d);
     bool shared = sharing_is_shared(&d->sharing);
     bool frozen = freeze(d, shared);
-    bool copied = frozen && copy_live(d, pairs);
+    keytable *copy = frozen ? copy_live(d) : NULL;
     if (frozen)
         thaw(d, shared);
     dict_unlock(d);
-    if (copied)
-        return 0;
     if (!frozen)
-        return broken_barrier();
-    PyErr_NoMemory();
-    return -1;
+        (void)broken_barrier();
+    else if (copy == NULL)
+        PyErr_NoMemory();
+    return copy;
 }
 
 void
-dict_pairs_drop(dict_pairs *pairs)
+dict_moment_drop(keytable *t)
 {
-    for (Py_ssize_t i = 0; i < pairs->n; i++) {
-        refs_release(pairs->keys[i]);
-        refs_release(pairs->values[i]);
-    }
-    free(pairs->keys);
-}
-
-PyObject *
-dict_snapshot(dict_object *d)
-{
-    dict_pairs pairs;
-    if (dict_copy_pairs(d, &pairs) < 0)
-        return NULL;
-    PyObject *copy = PyDict_New();
-    for (Py_ssize_t i = 0; copy != NULL && i < pairs.n; i++) {
-        refs_retain(pairs.values[i]);
-        PyObject *value = refs_object(pairs.values[i]);
-        if (value == NULL || PyDict_SetItem(copy, word_to_pointer(pairs.keys[i]), value) < 0)
-            Py_CLEAR(copy);
-        Py_XDECREF(value);
-    }
-    dict_pairs_drop(&pairs);
-    return copy;
+    drop_table_item(word_from_pointer(t));
 }

@@ -20,7 +20,7 @@ typedef struct qc_state {
     _Atomic uint64_t deferred_grown, deferred_seen, live_then, collections;
     PyTypeObject *dict_type;
     PyTypeObject *dict_view_types[3]; /* keys, values, items */
-    PyTypeObject *dict_iter_type;
+    PyTypeObject *dict_iter_type, *dict_reversed_type;
     PyTypeObject *list_type;
     PyTypeObject *list_iter_type, *list_reversed_type;
     PyTypeObject *creator_type;
