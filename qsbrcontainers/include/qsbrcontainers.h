@@ -155,11 +155,13 @@ typedef struct qsbrc_api {
      *
      * Attached; detaches; outside sections and locks: keys' __hash__ and __eq__, and
      * finalizers, run here.  To other threads each promises what the method in Python
-     * does.  What a subclass overrides is not called.  Not a ConcurrentDict: TypeError. */
+     * does.  What a subclass overrides is not called.  Not a ConcurrentDict: TypeError.
+     * NULL in place of an object: the exception that is set, or TypeError.  NULL in place of
+     * a PyObject **: the value is not wanted. */
 
     /* The calling interpreter's, a new reference.  NULL: RuntimeError, not imported. */
     PyObject *(*dict_type)(void);
-    /* Cannot fail. */
+    /* Cannot fail; NULL: 0. */
     int (*dict_check)(PyObject *op);
     int (*dict_check_exact)(PyObject *op);
     PyObject *(*dict_new)(void);
@@ -168,12 +170,12 @@ typedef struct qsbrc_api {
     /* 1: a new reference in *value; 0: no such key, NULL, no exception. */
     int (*dict_get_ref)(PyObject *d, PyObject *key, PyObject **value);
     int (*dict_set)(PyObject *d, PyObject *key, PyObject *value);
-    /* setdefault.  1: was there, 0: `initial` is now.  *value, unless value is NULL: a
-     * new reference to what is there. */
+    /* setdefault.  1: was there, 0: `initial` is now.  *value: a new reference to what is
+     * there. */
     int (*dict_set_default_ref)(PyObject *d, PyObject *key, PyObject *initial, PyObject **value);
     /* -1: KeyError, too. */
     int (*dict_del)(PyObject *d, PyObject *key);
-    /* As get_ref, and removes it; value may be NULL. */
+    /* As get_ref, and removes it. */
     int (*dict_pop)(PyObject *d, PyObject *key, PyObject **value);
     /* incr: the new value. */
     PyObject *(*dict_incr)(PyObject *d, PyObject *key, PyObject *delta, PyObject *initial);

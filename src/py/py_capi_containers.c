@@ -7,14 +7,45 @@
 #include "py/py_dict.h"
 #include "py/py_list.h"
 
+/* NULL is no object: false with TypeError, or with the exception that is set already, most
+ * likely that of the call which has returned NULL. */
+static bool
+none_is_null(PyObject *const *objects, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (qc_likely(objects[i] != NULL))
+            continue;
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "expected an object, not NULL");
+        return false;
+    }
+    return true;
+}
+
+#define GIVEN(...)                                                                                 \
+    none_is_null((PyObject *const[]){__VA_ARGS__},                                                 \
+                 sizeof((PyObject *const[]){__VA_ARGS__}) / sizeof(PyObject *))
+
 /* False with TypeError. */
 static bool
 expect(bool (*check)(PyObject *), const char *name, PyObject *op)
 {
+    if (!GIVEN(op))
+        return false;
     if (qc_likely(check(op)))
         return true;
     PyErr_Format(PyExc_TypeError, "expected a %s, not '%.200s'", name, Py_TYPE(op)->tp_name);
     return false;
+}
+
+/* Hands a new reference, or NULL, over to a caller that may not want it. */
+static void
+hand_over(PyObject **to, PyObject *value)
+{
+    if (to != NULL)
+        *to = value;
+    else
+        Py_XDECREF(value);
 }
 
 /* What the public functions return for it; an absent value is NULL. */
@@ -50,13 +81,13 @@ capi_dict_type(void)
 static int
 capi_dict_check(PyObject *op)
 {
-    return dict_check(op);
+    return op != NULL && dict_check(op);
 }
 
 static int
 capi_dict_check_exact(PyObject *op)
 {
-    return dict_check(op) && Py_IS_TYPE(op, dict_of(op)->state->dict_type);
+    return op != NULL && dict_check(op) && Py_IS_TYPE(op, dict_of(op)->state->dict_type);
 }
 
 static PyObject *
@@ -75,21 +106,23 @@ capi_dict_size(PyObject *d)
 static int
 capi_dict_contains(PyObject *d, PyObject *key)
 {
-    return is_dict(d) ? dict_contains(d, key) : -1;
+    return is_dict(d) && GIVEN(key) ? dict_contains(d, key) : -1;
 }
 
 static int
 capi_dict_get_ref(PyObject *d, PyObject *key, PyObject **value)
 {
-    *value = NULL;
-    Py_hash_t hash = is_dict(d) ? dict_hash(key) : -1;
-    return hash == -1 ? -1 : found(dict_lookup(dict_of(d), key, hash, value));
+    PyObject *there = NULL;
+    Py_hash_t hash = is_dict(d) && GIVEN(key) ? dict_hash(key) : -1;
+    int status = hash == -1 ? -1 : found(dict_lookup(dict_of(d), key, hash, &there));
+    hand_over(value, there);
+    return status;
 }
 
 static int
 capi_dict_set(PyObject *d, PyObject *key, PyObject *value)
 {
-    Py_hash_t hash = is_dict(d) ? dict_hash(key) : -1;
+    Py_hash_t hash = is_dict(d) && GIVEN(key, value) ? dict_hash(key) : -1;
     return hash == -1 ? -1 : dict_set(dict_of(d), key, hash, value);
 }
 
@@ -99,23 +132,21 @@ capi_dict_set_default_ref(PyObject *d, PyObject *key, PyObject *initial, PyObjec
     PyObject *current = NULL;
     if (value != NULL)
         *value = NULL;
-    Py_hash_t hash = is_dict(d) ? dict_hash(key) : -1;
+    Py_hash_t hash = is_dict(d) && GIVEN(key, initial) ? dict_hash(key) : -1;
     if (hash == -1)
         return -1;
     dict_result r = dict_insert(dict_of(d), key, hash, initial, &current);
     if (r == DICT_ABSENT)
         current = Py_NewRef(initial);
-    if (r != DICT_FAILED && value != NULL)
-        *value = current;
-    else if (r != DICT_FAILED)
-        Py_DECREF(current);
+    if (r != DICT_FAILED)
+        hand_over(value, current);
     return found(r);
 }
 
 static int
 capi_dict_del(PyObject *d, PyObject *key)
 {
-    Py_hash_t hash = is_dict(d) ? dict_hash(key) : -1;
+    Py_hash_t hash = is_dict(d) && GIVEN(key) ? dict_hash(key) : -1;
     if (hash == -1)
         return -1;
     dict_result r = dict_remove(dict_of(d), key, hash, NULL);
@@ -129,7 +160,7 @@ capi_dict_pop(PyObject *d, PyObject *key, PyObject **value)
 {
     if (value != NULL)
         *value = NULL;
-    Py_hash_t hash = is_dict(d) ? dict_hash(key) : -1;
+    Py_hash_t hash = is_dict(d) && GIVEN(key) ? dict_hash(key) : -1;
     return hash == -1 ? -1 : found(dict_remove(dict_of(d), key, hash, value));
 }
 
@@ -137,7 +168,7 @@ static PyObject *
 capi_dict_incr(PyObject *d, PyObject *key, PyObject *delta, PyObject *initial)
 {
     PyObject *const args[] = {key, delta, initial};
-    return is_dict(d) ? dict_incr(d, args, 3, NULL) : NULL;
+    return is_dict(d) && GIVEN(key, delta, initial) ? dict_incr(d, args, 3, NULL) : NULL;
 }
 
 static int
@@ -170,13 +201,13 @@ capi_list_type(void)
 static int
 capi_list_check(PyObject *op)
 {
-    return list_check(op);
+    return op != NULL && list_check(op);
 }
 
 static int
 capi_list_check_exact(PyObject *op)
 {
-    return list_check(op) && Py_IS_TYPE(op, list_of(op)->state->list_type);
+    return op != NULL && list_check(op) && Py_IS_TYPE(op, list_of(op)->state->list_type);
 }
 
 static PyObject *
@@ -195,40 +226,41 @@ capi_list_size(PyObject *l)
 static int
 capi_list_get_ref(PyObject *l, Py_ssize_t index, PyObject **value)
 {
-    *value = is_list(l) ? list_get_or_null(list_of(l), index) : NULL;
-    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+    bool valid = is_list(l);
+    PyObject *there = valid ? list_get_or_null(list_of(l), index) : NULL;
+    int status = there != NULL ? 1 : !valid || PyErr_Occurred() ? -1 : 0;
+    hand_over(value, there);
+    return status;
 }
 
 static int
 capi_list_set(PyObject *l, Py_ssize_t index, PyObject *value)
 {
-    if (!is_list(l))
-        return -1;
-    if (value != NULL)
-        return list_set(list_of(l), index, value);
-    PyErr_SetString(PyExc_TypeError, "qsbrc_list_set takes an object, not NULL");
-    return -1;
+    return is_list(l) && GIVEN(value) ? list_set(list_of(l), index, value) : -1;
 }
 
 static int
 capi_list_append(PyObject *l, PyObject *value)
 {
-    return is_list(l) ? done(list_append(l, value)) : -1;
+    return is_list(l) && GIVEN(value) ? done(list_append(l, value)) : -1;
 }
 
 static int
 capi_list_extend(PyObject *l, PyObject *iterable)
 {
-    return is_list(l) ? done(list_extend(l, iterable)) : -1;
+    return is_list(l) && GIVEN(iterable) ? done(list_extend(l, iterable)) : -1;
 }
 
 static int
 capi_list_pop(PyObject *l, PyObject **value)
 {
-    *value = is_list(l) ? list_pop(l, NULL, 0) : NULL;
-    if (*value != NULL)
+    bool valid = is_list(l);
+    PyObject *last = valid ? list_pop(l, NULL, 0) : NULL;
+    bool popped = last != NULL;
+    hand_over(value, last); /* where it is dropped it may run Python code */
+    if (popped)
         return 1;
-    if (!PyErr_ExceptionMatches(PyExc_IndexError))
+    if (!valid || !PyErr_ExceptionMatches(PyExc_IndexError))
         return -1;
     PyErr_Clear();
     return 0;

@@ -58,7 +58,8 @@ refs_number_word(PyObject *value, qc_word *word)
 #if QC_NUMBERS_BY_VALUE
     if (PyLong_CheckExact(value)) {
 #ifdef REFS_SMALL_INTS
-        if (qc_likely(refs_int_is_small(value))) { /* without a call */
+        /* Without a call.  How large a small int may be is the interpreter's business. */
+        if (qc_likely(refs_int_is_small(value) && word_int_fits(refs_small_int(value)))) {
             *word = word_from_int(refs_small_int(value));
             return true;
         }
@@ -91,7 +92,7 @@ refs_word_at_once(PyObject *value, qc_word *word)
 #if QC_NUMBERS_BY_VALUE
     if (PyLong_CheckExact(value)) {
 #ifdef REFS_SMALL_INTS
-        if (qc_likely(refs_int_is_small(value))) {
+        if (qc_likely(refs_int_is_small(value) && word_int_fits(refs_small_int(value)))) {
             *word = word_from_int(refs_small_int(value));
             return true;
         }

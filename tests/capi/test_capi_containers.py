@@ -139,10 +139,40 @@ def test_other_errors(probe):
         probe.dict_incr(d, "a", 1, 0)
     with pytest.raises(TypeError):
         probe.list_extend(ConcurrentList(), 5)
-    values = ConcurrentList([1])
-    with pytest.raises(TypeError, match="not NULL"):  # which is no way to delete
-        probe.list_set(values, 0)
-    assert values == [1]
+
+
+@pytest.mark.parametrize("name", DICT_CALLS | LIST_CALLS)
+def test_null_in_place_of_an_object_is_refused(probe, name):
+    """By every function, for every argument; and is no way to delete."""
+    arguments = (DICT_CALLS | LIST_CALLS)[name]
+    for op in (ConcurrentDict(k=1), ConcurrentDict()) if name in DICT_CALLS else ([1], []):
+        op = op if name in DICT_CALLS else ConcurrentList(op)
+        before, function = op.snapshot(), getattr(probe, name)
+        least = 1 if name in ("list_get_ref", "list_set") else 0  # an index is no object
+        for given in range(least, len(arguments)):
+            with pytest.raises(TypeError, match="not NULL"):
+                function(op, *arguments[:given])
+        with pytest.raises(TypeError, match="not NULL"):
+            function() if least == 0 else function(..., *arguments)
+        assert op.snapshot() == before
+
+
+def test_the_checks_answer_no_for_null(probe):
+    for name in ("dict_check", "dict_check_exact", "list_check", "list_check_exact"):
+        assert getattr(probe, name)() == 0
+
+
+def test_the_exception_that_null_came_with_is_kept(probe):
+    with pytest.raises(ZeroDivisionError):
+        probe.dict_set_after_error(ConcurrentDict(), "k")
+
+
+def test_a_value_that_is_not_wanted(probe):
+    d, x = ConcurrentDict(k=[1]), ConcurrentList([[1], [2]])
+    assert probe.dict_find(d, "k") == 1 and probe.dict_find(d, "l") == 0
+    assert probe.list_find(x, 1) == 1 and probe.list_find(x, 2) == 0
+    assert probe.list_drop(x) == 1 and x == [[1]]
+    assert probe.list_drop(x) == 1 and probe.list_drop(x) == 0
 
 
 def test_no_references_are_kept_or_lost(probe):

@@ -18,6 +18,21 @@ number(Py_ssize_t status)
     return status < 0 ? NULL : PyLong_FromSsize_t(status);
 }
 
+/* Ellipsis stands for NULL, as an argument that is left out does. */
+static PyObject *
+given(PyObject *op)
+{
+    return op == Py_Ellipsis ? NULL : op;
+}
+
+/* d[key] = NULL, as after a call that has raised. */
+static int
+set_after_error(PyObject *d, PyObject *key)
+{
+    PyErr_SetString(PyExc_ZeroDivisionError, "of the call that made the value");
+    return qsbrc_dict_set(d, key, NULL);
+}
+
 /* `expression` makes the result of a Python function of up to four arguments. */
 #define FUNCTION(name, expression)                                                                 \
     static PyObject *name(PyObject *module, PyObject *args)                                        \
@@ -26,6 +41,7 @@ number(Py_ssize_t status)
         (void)module;                                                                              \
         if (!PyArg_UnpackTuple(args, #name, 0, 4, &o, &a, &b, &c))                                 \
             return NULL;                                                                           \
+        o = given(o);                                                                              \
         return expression;                                                                         \
     }
 /* The same for what gives a value through a pointer, which holds something before. */
@@ -35,6 +51,7 @@ number(Py_ssize_t status)
         PyObject *o = NULL, *a = NULL, *b = NULL, *value = module;                                 \
         if (!PyArg_UnpackTuple(args, #name, 0, 3, &o, &a, &b))                                     \
             return NULL;                                                                           \
+        o = given(o);                                                                              \
         int status = call;                                                                         \
         return with_value(status, value);                                                          \
     }
@@ -55,6 +72,10 @@ FUNCTION(dict_discard, number(qsbrc_dict_pop(o, a, NULL)))
 FUNCTION(dict_incr, qsbrc_dict_incr(o, a, b, c))
 FUNCTION(dict_clear, number(qsbrc_dict_clear(o)))
 FUNCTION(dict_snapshot, qsbrc_dict_snapshot(o))
+FUNCTION(dict_find, number(qsbrc_dict_get_ref(o, a, NULL)))
+FUNCTION(dict_set_after_error, number(set_after_error(o, a)))
+FUNCTION(list_find, number(qsbrc_list_get_ref(o, PyLong_AsSsize_t(a), NULL)))
+FUNCTION(list_drop, number(qsbrc_list_pop(o, NULL)))
 FUNCTION(list_type, qsbrc_list_type())
 FUNCTION(list_check, number(qsbrc_list_check(o)))
 FUNCTION(list_check_exact, number(qsbrc_list_check_exact(o)))
@@ -74,16 +95,17 @@ FUNCTION(list_snapshot, qsbrc_list_snapshot(o))
     }
 
 static PyMethodDef functions[] = {
-    METHOD(dict_type),        METHOD(dict_check),    METHOD(dict_check_exact),
-    METHOD(dict_new),         METHOD(dict_size),     METHOD(dict_contains),
-    METHOD(dict_get_ref),     METHOD(dict_set),      METHOD(dict_set_default_ref),
-    METHOD(dict_set_default), METHOD(dict_del),      METHOD(dict_pop),
-    METHOD(dict_discard),     METHOD(dict_incr),     METHOD(dict_clear),
-    METHOD(dict_snapshot),    METHOD(list_type),     METHOD(list_check),
-    METHOD(list_check_exact), METHOD(list_new),      METHOD(list_size),
-    METHOD(list_get_ref),     METHOD(list_set),      METHOD(list_append),
-    METHOD(list_extend),      METHOD(list_pop),      METHOD(list_clear),
-    METHOD(list_snapshot),    {NULL, NULL, 0, NULL},
+    METHOD(dict_type),        METHOD(dict_check), METHOD(dict_check_exact),
+    METHOD(dict_new),         METHOD(dict_size),  METHOD(dict_contains),
+    METHOD(dict_get_ref),     METHOD(dict_set),   METHOD(dict_set_default_ref),
+    METHOD(dict_set_default), METHOD(dict_del),   METHOD(dict_pop),
+    METHOD(dict_discard),     METHOD(dict_incr),  METHOD(dict_clear),
+    METHOD(dict_snapshot),    METHOD(list_type),  METHOD(list_check),
+    METHOD(list_check_exact), METHOD(list_new),   METHOD(list_size),
+    METHOD(list_get_ref),     METHOD(list_set),   METHOD(list_append),
+    METHOD(list_extend),      METHOD(list_pop),   METHOD(list_clear),
+    METHOD(list_snapshot),    METHOD(dict_find),  METHOD(dict_set_after_error),
+    METHOD(list_find),        METHOD(list_drop),  {NULL, NULL, 0, NULL},
 };
 
 int
