@@ -17,14 +17,6 @@ _Ours = ConcurrentDict[Any, Any]
 # ---- the dict ----
 
 
-def fromkeys(cls: Any, iterable: Iterable[Any], value: Any = None, /) -> Any:
-    """Create a new dict with keys from iterable and values set to value."""
-    new = cls()
-    for key in iterable:
-        new[key] = value
-    return new
-
-
 def _or(self: _Ours, other: Any, /) -> Any:
     if not isinstance(other, dict | ConcurrentDict):
         return NotImplemented
@@ -75,10 +67,8 @@ for _name, _function in {
     _function.__name__ = _name
     _function.__qualname__ = f"ConcurrentDict.{_name}"
     setattr(ConcurrentDict, _name, _function)
-fromkeys.__qualname__ = "ConcurrentDict.fromkeys"
 _type: Any = ConcurrentDict
 _type.__getstate__ = _pickling.getstate
-_type.fromkeys = classmethod(fromkeys)
 
 _compute: Any = ConcurrentDict.compute
 

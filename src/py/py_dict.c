@@ -322,6 +322,8 @@ static PyMethodDef dict_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, dict_get_or_create_doc},
     {"get_many", (PyCFunction)(void (*)(void))dict_get_many, METH_FASTCALL | METH_KEYWORDS,
      dict_get_many_doc},
+    {"fromkeys", (PyCFunction)(void (*)(void))dict_fromkeys, METH_FASTCALL | METH_CLASS,
+     dict_fromkeys_doc},
     {"__sizeof__", dict_sizeof, METH_NOARGS, sizeof_doc},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "See PEP 585"},
     {NULL, NULL, 0, NULL},

@@ -4,6 +4,8 @@
  * dict as it was.  Another ConcurrentDict is read at one moment (K7), by its table's hashes. */
 #include "py/py_dict.h"
 
+#include "py/py_methods.h"
+
 #include <stdlib.h>
 
 typedef struct {
@@ -244,4 +246,60 @@ dict_fill(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
         (kwargs != NULL && !PyArg_ValidateKeywordArguments(kwargs)))
         return -1;
     return fill(d, source, kwargs);
+}
+
+/* ---- fromkeys ---- */
+
+/* The keys of `source` at one moment, all with `value`, into an empty dict: 1, or 0 if that
+ * is not empty, or -1 with an exception. */
+static int
+fill_with_keys(dict_object *d, dict_object *source, PyObject *value)
+{
+    keytable *t = state_may_store(d->state, value) ? dict_moment(source) : NULL;
+    if (t == NULL)
+        return -1;
+    for (uint32_t i = 0, n = dict_moment_size(t); i < n; i++) {
+        keytable_entry *e = &keytable_entries(t)[i];
+        refs_release(keytable_exchange(e, refs_new_word(value)));
+    }
+    int filled = dict_fill_empty(d, t);
+    if (filled <= 0)
+        dict_moment_drop(t);
+    return filled;
+}
+
+static int
+set_all(PyObject *d, PyObject *iterable, PyObject *value)
+{
+    PyObject *key, *iterator = PyObject_GetIter(iterable);
+    int status = iterator == NULL ? -1 : 0;
+    while (status == 0 && (key = PyIter_Next(iterator)) != NULL) {
+        status = PyObject_SetItem(d, key, value);
+        Py_DECREF(key);
+    }
+    Py_XDECREF(iterator);
+    return status < 0 || PyErr_Occurred() ? -1 : 0;
+}
+
+const char dict_fromkeys_doc[] =
+    "fromkeys($type, iterable, value=None, /)\n--\n\n"
+    "Create a new dict with keys from iterable and values set to value.";
+
+PyObject *
+dict_fromkeys(PyObject *cls, PyObject *const *args, Py_ssize_t n)
+{
+    if (!methods_count_args("fromkeys", n, 1, 2))
+        return NULL;
+    PyObject *value = n == 2 ? args[1] : Py_None, *d = PyObject_CallNoArgs(cls);
+    if (d == NULL)
+        return NULL;
+    int status = 0;
+    if (dict_check(d) && Py_IS_TYPE(d, dict_of(d)->state->dict_type) &&
+        Py_IS_TYPE(args[0], Py_TYPE(d)))
+        status = fill_with_keys(dict_of(d), dict_of(args[0]), value);
+    if (status == 0)
+        status = set_all(d, args[0], value);
+    if (status < 0)
+        Py_CLEAR(d);
+    return d;
 }
