@@ -74,6 +74,9 @@ class DictItems(ItemsView[_K_co, _V_co], Generic[_K_co, _V_co]):
 
 @disjoint_base
 class ConcurrentDict(MutableMapping[_K, _V]):
+    __match_args__ = ("_matched",)
+    @property
+    def _matched(self) -> Self: ...
     __hash__: None  # type: ignore[assignment]
     @overload
     def __init__(self) -> None: ...
@@ -162,6 +165,9 @@ class ConcurrentDict(MutableMapping[_K, _V]):
 
 @disjoint_base
 class ConcurrentList(MutableSequence[_T]):
+    __match_args__ = ("_matched",)
+    @property
+    def _matched(self) -> Self: ...
     __hash__: None  # type: ignore[assignment]
     def __init__(self, iterable: Iterable[_T] = (), /) -> None: ...
     @overload

@@ -55,4 +55,4 @@ def bind_whole(cls: Any) -> None:
     """`case cls(name)` binds the whole container, as with dict and list: the interpreter does that
     for types with a private flag, and for all by an attribute that is the object itself."""
     cls._matched = property(lambda self: self, doc="The container itself, for `case`.")
-    cls.__match_args__ = ("_matched",)
+    setattr(cls, "__match_args__", ("_matched",))  # noqa: B010  (mypy takes it for final)

@@ -15,7 +15,7 @@ if importlib.util.find_spec("mypy") is None:
 
 USES = """
 from collections.abc import MutableMapping, MutableSequence
-from typing import assert_type
+from typing import Any, assert_type
 
 from qsbrcontainers import DELETE, MISSING, ConcurrentDict, ConcurrentList, Sentinel
 from qsbrcontainers import get_include, share, stats
@@ -54,6 +54,9 @@ assert_type(list(d.items()), list[tuple[str, int]])
 assert_type(list(reversed(d)), list[str])
 assert_type(d | {"b": 2}, ConcurrentDict[str, int])
 assert_type({"b": 2} | d, ConcurrentDict[str, int])
+match d:
+    case ConcurrentDict(whole):
+        assert_type(whole, ConcurrentDict[Any, Any])
 d |= [("b", 2)]
 d.update({"a": 1}, b=2)
 assert_type(ConcurrentDict([("a", 1)]), ConcurrentDict[str, int])

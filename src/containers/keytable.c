@@ -80,6 +80,7 @@ keytable_init(keymap *map, heap *h, uint64_t entries)
     if (entries > KEYTABLE_MAX_SLOTS)
         return false;
     keytable *t = table_new(h, slots_for(entries));
+    qc_store_relaxed(&map->table.published, t);
     if (t != NULL)
         keytable_init_with(map, t);
     return t != NULL;

@@ -58,6 +58,9 @@ look(keytable *t, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_wor
     /* Replaced, or being replaced at this moment: the key by its address. */
     keytable_pos pos;
     qc_word address = e->key;
+#ifdef QC_BREAK_MOVED_IS_GONE
+    return false;
+#endif
     if (keytable_find(current, e->hash, same_key, &address, &pos) != KEYTABLE_HIT)
         return false;
     *key = pos.entry->key;

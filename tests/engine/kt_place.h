@@ -499,6 +499,8 @@ kt_begin(kt *k)
     return c;
 }
 
+static bool kt_backwards; /* all cursors step back */
+
 /* The next key, or UINT64_MAX; its value's number in *n.  Everything that is touched is
  * checked in the section. */
 static inline uint64_t
@@ -509,10 +511,11 @@ kt_next(kt *k, keytable_cursor *c, uint64_t *n)
     uint64_t found = UINT64_MAX;
     do {
         qsbr_enter(k->p.rec);
-        uint32_t at = c->at;
-        r = keytable_step(c, k->map, k->p.rec, &key, &word);
-        CHECK(r != KEYTABLE_AGAIN || c->at > at); /* it always ends */
-        CHECK(c->at - at <= 256);
+        uint32_t left = c->end - c->at;
+        r = kt_backwards ? keytable_step_back(c, k->map, k->p.rec, &key, &word)
+                         : keytable_step(c, k->map, k->p.rec, &key, &word);
+        CHECK(r != KEYTABLE_AGAIN || c->end - c->at < left); /* it always ends */
+        CHECK(left - (c->end - c->at) <= 256);
         if (r == KEYTABLE_ITEM) {
             found = box_check(key, KEY_MAGIC)->key;
             box *value = box_check(word, VALUE_MAGIC);

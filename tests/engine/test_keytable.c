@@ -154,6 +154,48 @@ test_sizes(void)
     kt_delete(&k);
 }
 
+/* K7: a copy has the live entries in order, with their hashes, and is a map's own. */
+static void
+test_K7_a_copy_is_a_table_of_its_own(void)
+{
+    for (uint64_t n = 0; n < 200; n += 7) {
+        kt k = kt_new(hash_same);
+        for (uint64_t key = 0; key < n; key++)
+            kt_set(&k, key, key);
+        for (uint64_t key = 0; key < n; key += 3)
+            kt_del(&k, key);
+        qc_lock_acquire(&k.map->lock);
+        CHECK(keytable_freeze(k.map, k.p.domain));
+        keytable *copy = keytable_copy(k.map);
+        keytable_thaw(k.map);
+        qc_lock_release(&k.map->lock);
+        CHECK(copy != NULL && copy != keytable_exclusive(k.map));
+        uint32_t used = qc_load_relaxed(&keytable_counts(copy)->used);
+        CHECK_EQ(used, keytable_len(k.map));
+        for (uint32_t i = 0; i < used; i++) {
+            keytable_entry *e = &keytable_entries(copy)[i];
+            uint64_t key = i / 2 * 3 + i % 2 + 1;
+            CHECK_EQ(box_check(e->key, KEY_MAGIC)->key, key);
+            CHECK_EQ(e->hash, hash_same(key));
+            CHECK_EQ(box_check(qc_load_relaxed(&e->value), VALUE_MAGIC)->n, key);
+        }
+        keymap other;
+        keytable_init_with(&other, copy);
+        CHECK_EQ(keytable_len(&other), used);
+        qc_lock_acquire(&other.lock);
+        keytable *old;
+        CHECK(keytable_make_room(&other, false, &old));
+        keytable_insert(&other, 5, 8, word_from_int(5), KEYTABLE_EMPTY);
+        qc_lock_release(&other.lock);
+        CHECK_EQ(keytable_len(&other), used + 1);
+        CHECK_EQ(keytable_len(k.map), used);
+        if (old != NULL)
+            keytable_unref(old);
+        keytable_unref(keytable_exclusive(&other)); /* what it refers to is the first one's */
+        kt_delete(&k);
+    }
+}
+
 #ifdef QC_DEBUG
 static void
 test_no_memory_changes_nothing(void)
@@ -180,6 +222,10 @@ test_no_memory_changes_nothing(void)
     keymap map;
     heap_fail_at(1, false);
     CHECK(!keytable_init(&map, k.heap, 10));
+    heap_fail_at(1, false);
+    qc_lock_acquire(&k.map->lock);
+    CHECK(keytable_copy(k.map) == NULL);
+    qc_lock_release(&k.map->lock);
     heap_fail_at(0, false);
     kt_delete(&k);
 }
@@ -671,6 +717,7 @@ main(void)
     harness_init(true);
     RUN(test_K1_K5_operations_as_of_a_model);
     RUN(test_sizes);
+    RUN(test_K7_a_copy_is_a_table_of_its_own);
     RUN(test_K1_reader_meets_a_change);
     RUN(test_K1_a_table_is_told_by_its_id);
     RUN(test_K1_errors_and_changes_are_passed_on);

@@ -28,8 +28,8 @@ test_K6_all_in_order(void)
     keytable_cursor c = kt_begin(&k);
     uint64_t n;
     for (uint64_t key = 0; key < KEYS; key++) {
-        CHECK_EQ(kt_next(&k, &c, &n), key);
-        CHECK_EQ(n, key);
+        CHECK_EQ(kt_next(&k, &c, &n), kt_backwards ? KEYS - 1 - key : key);
+        CHECK_EQ(n, kt_backwards ? KEYS - 1 - key : key);
     }
     for (int i = 0; i < 3; i++)
         CHECK_EQ(kt_next(&k, &c, &n), UINT64_MAX); /* and stays at the end */
@@ -357,6 +357,11 @@ main(void)
     RUN(test_K6_all_in_order);
     RUN(test_K6_one_change_at_any_time);
     RUN(test_K6_several_changes);
+    kt_backwards = true;
+    RUN(test_K6_all_in_order);
+    RUN(test_K6_one_change_at_any_time);
+    RUN(test_K6_several_changes);
+    kt_backwards = false;
     RUN(test_K6_cursors_pin_their_tables);
     RUN(test_K6_a_table_nobody_shares_says_that_it_was_replaced);
 #ifdef QC_DEBUG

@@ -10,6 +10,8 @@ VIEWS = {
     "dict": (lambda d: d, lambda entry: entry),
     "keys": (lambda d: d.keys(), lambda entry: entry),
     "items": (lambda d: d.items(), lambda entry: entry[0]),
+    "reversed": (reversed, lambda entry: entry),
+    "reversed items": (lambda d: reversed(d.items()), lambda entry: entry[0]),
 }
 
 

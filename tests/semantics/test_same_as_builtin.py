@@ -1,5 +1,5 @@
-"""The same programs on the builtin and on ours, whose outcomes are compared: subclasses with ways of
-their own, errors with their messages, the views' operators on equal elements, and random programs."""
+"""The same programs on the builtin and on ours, whose outcomes are compared: subclasses with ways
+of their own, errors with their messages, the views' operators on equal elements, random steps."""
 
 import copy
 import operator
@@ -160,13 +160,14 @@ WITH_A_SUBCLASS = {
 
 
 # Where dict itself is filled it takes ours for any other mapping, and asks keys() and [].
+DICT_IS_FILLED = {"unpacking", "call", "| to dict"}
 ONLY_DICTS = {"OnlyKeys", "OnlyItem"}
 
 
 @pytest.mark.parametrize("name", WITH_A_SUBCLASS)
 @pytest.mark.parametrize("which", range(len(subclasses(dict))))
 def test_subclasses_with_ways_of_their_own(name, which):
-    if name in ("unpacking", "call", "| to dict") and subclasses(dict)[which].__name__ in ONLY_DICTS:
+    if name in DICT_IS_FILLED and subclasses(dict)[which].__name__ in ONLY_DICTS:
         return
     results = []
     for base in (dict, ConcurrentDict):
@@ -280,32 +281,35 @@ class KeysRaise:
 
 
 ERRORS = {
-    **{f"{op} of what has no hash": f for op, f in {
-        "[]": lambda d: d[U],
-        "[] of its own TypeError": lambda d: d[WrongHash()],
-        "[]=": lambda d: operator.setitem(d, U, 1),
-        "del": lambda d: operator.delitem(d, U),
-        "in": lambda d: U in d,
-        "get": lambda d: d.get(U),
-        "pop": lambda d: d.pop(U),
-        "pop of an empty one": lambda d: type(d)().pop(U),
-        "pop with a default": lambda d: type(d)().pop(U, 5),
-        "setdefault": lambda d: d.setdefault(U),
-        "update": lambda d: d.update([(U, 1)]),
-        "|=": lambda d: d.__ior__([(U, 1)]),
-        "construction": lambda d: type(d)([(U, 1)]),
-        "construction from a mapping": lambda d: type(d)(UnhashableKey()),
-        "fromkeys": lambda d: type(d).fromkeys([U]),
-        "in keys": lambda d: U in d.keys(),
-        "in items": lambda d: (U, 1) in d.items(),
-        "[] of a tuple": lambda d: d[(U,)],
-        "isdisjoint": lambda d: d.keys().isdisjoint([U]),
-        "&": lambda d: d.keys() & [U],
-        "- ": lambda d: d.keys() - [U],
-        "|": lambda d: d.keys() | [U],
-        "^": lambda d: d.keys() ^ [U],
-        "items |": lambda d: type(d)(a=U).items() | set(),
-    }.items()},
+    **{
+        f"{op} of what has no hash": f
+        for op, f in {
+            "[]": lambda d: d[U],
+            "[] of its own TypeError": lambda d: d[WrongHash()],
+            "[]=": lambda d: operator.setitem(d, U, 1),
+            "del": lambda d: operator.delitem(d, U),
+            "in": lambda d: U in d,
+            "get": lambda d: d.get(U),
+            "pop": lambda d: d.pop(U),
+            "pop of an empty one": lambda d: type(d)().pop(U),
+            "pop with a default": lambda d: type(d)().pop(U, 5),
+            "setdefault": lambda d: d.setdefault(U),
+            "update": lambda d: d.update([(U, 1)]),
+            "|=": lambda d: d.__ior__([(U, 1)]),
+            "construction": lambda d: type(d)([(U, 1)]),
+            "construction from a mapping": lambda d: type(d)(UnhashableKey()),
+            "fromkeys": lambda d: type(d).fromkeys([U]),
+            "in keys": lambda d: U in d.keys(),
+            "in items": lambda d: (U, 1) in d.items(),
+            "[] of a tuple": lambda d: d[(U,)],
+            "isdisjoint": lambda d: d.keys().isdisjoint([U]),
+            "&": lambda d: d.keys() & [U],
+            "- ": lambda d: d.keys() - [U],
+            "|": lambda d: d.keys() | [U],
+            "^": lambda d: d.keys() ^ [U],
+            "items |": lambda d: type(d)(a=U).items() | set(),
+        }.items()
+    },
     "not a sequence": lambda d: d.update([(1, 2), 5]),
     "a sequence of three": lambda d: d.update([(1, 2), (1, 2, 3)]),
     "not iterable": lambda d: d.update(5),
@@ -318,18 +322,42 @@ ERRORS = {
     "keys that raises": lambda d: d.update(KeysRaise()),
     "a str for a pair": lambda d: d.update(["abc"]),
     "self as a keyword": lambda d: type(d)(self=1, other=2),
-    **{f"keys {name} 5": lambda d, f=f: f(d.keys(), 5) for name, f in {
-        "|": operator.or_, "&": operator.and_, "-": operator.sub, "^": operator.xor,
-        "<": operator.lt, "==": operator.eq, "+": operator.add,
-    }.items()},
-    **{f"5 {name} keys": lambda d, f=f: f(5, d.keys()) for name, f in {
-        "|": operator.or_, "&": operator.and_, "-": operator.sub, "^": operator.xor,
-        "<": operator.lt, "==": operator.eq, "+": operator.add,
-    }.items()},
-    **{f"d {name} {other!r}": lambda d, f=f, other=other: f(d, other) for name, f in {
-        "|": operator.or_, "|=": operator.ior, "<": operator.lt, "==": operator.eq,
-        "+": operator.add, "in": operator.contains,
-    }.items() for other in (5, None, "ab", [], [("a", 5)])},
+    **{
+        f"keys {name} 5": lambda d, f=f: f(d.keys(), 5)
+        for name, f in {
+            "|": operator.or_,
+            "&": operator.and_,
+            "-": operator.sub,
+            "^": operator.xor,
+            "<": operator.lt,
+            "==": operator.eq,
+            "+": operator.add,
+        }.items()
+    },
+    **{
+        f"5 {name} keys": lambda d, f=f: f(5, d.keys())
+        for name, f in {
+            "|": operator.or_,
+            "&": operator.and_,
+            "-": operator.sub,
+            "^": operator.xor,
+            "<": operator.lt,
+            "==": operator.eq,
+            "+": operator.add,
+        }.items()
+    },
+    **{
+        f"d {name} {other!r}": lambda d, f=f, other=other: f(d, other)
+        for name, f in {
+            "|": operator.or_,
+            "|=": operator.ior,
+            "<": operator.lt,
+            "==": operator.eq,
+            "+": operator.add,
+            "in": operator.contains,
+        }.items()
+        for other in (5, None, "ab", [], [("a", 5)])
+    },
     "values of an operator": lambda d: d.values() | set(),
     "values ==": lambda d: d.values() == d.values(),
     "get()": lambda d: d.get(),
@@ -497,7 +525,7 @@ STEPS = [
     lambda a, b, r: list(reversed(a.items())),
     lambda a, b, r: [list(a), list(a.values()), len(a), bool(a)],
     lambda a, b, r: a.clear() if r.random() < 0.2 else None,
-    lambda a, b, r: type(a)(a, **{"y": 5}),
+    lambda a, b, r: type(a)(a, y=5),
     lambda a, b, r: type(a).fromkeys(r.choice([b, list(b), KEYS[3:6]]), r.choice(KEYS)),
     lambda a, b, r: r.choice([operator.or_, operator.and_, operator.sub, operator.xor])(
         a.keys(), r.choice([b.keys(), set(b), list(b), b.items()])
@@ -515,7 +543,7 @@ STEPS = [
 
 @pytest.mark.parametrize("seed", range(scaled(300)))
 def test_random_programs(seed):
-    states = [(dict(), dict()), (ConcurrentDict(), ConcurrentDict())]
+    states = [({}, {}), (ConcurrentDict(), ConcurrentDict())]
     for step, (function, chance) in enumerate(programs(seed)):
         results = []
         for a, b in states:
@@ -526,7 +554,8 @@ def test_random_programs(seed):
 
 
 def bounds(r):
-    return slice(*(r.choice([None, *range(-4, 8)]) for _ in range(2)), r.choice([None, 1, 2, -1, 0]))
+    begin, end = (r.choice([None, *range(-4, 8)]) for _ in range(2))
+    return slice(begin, end, r.choice([None, 1, 2, -1, 0]))
 
 
 def items(r):
