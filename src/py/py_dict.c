@@ -136,7 +136,8 @@ void
 dict_unhashable(PyObject *key)
 {
     PyObject *error = PyErr_GetRaisedException();
-    if (Py_IS_TYPE(error, (PyTypeObject *)PyExc_TypeError)) {
+    /* None, if a type's function in C has said -1 and nothing else. */
+    if (error != NULL && Py_IS_TYPE(error, (PyTypeObject *)PyExc_TypeError)) {
         PyErr_Format(PyExc_TypeError, "cannot use '%T' as a dict key (%S)", key, error);
         Py_DECREF(error);
     }

@@ -125,8 +125,10 @@ assert held_bytes > 0 == found["pages_reused"], found
 
 # What needs a moment raises, instead of waiting, and leaves everything as it was.
 before = list(d.items())
-for function in (d.clear, d.copy, d.snapshot, d.__repr__, lambda: d == {{}}, lambda: {{}} == d):
+same = dict.fromkeys(range(10))
+for function in (d.clear, d.copy, d.snapshot, d.__repr__, lambda: d == same, lambda: same == d):
     refused(function)
+assert d != {{}} and next(reversed(d)) == 9  # these need none
 assert list(d.items()) == before and len(d) == 10 and Value.alive == held + 10000
 # Nor can an iterator be handed from one thread to another.
 for iterator in entries:
