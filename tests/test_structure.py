@@ -23,7 +23,7 @@ MAY_INCLUDE = {
     "containers": {"base", "qsbr", "heap", "containers"},
     "py": {"base", "qsbr", "heap", "containers", "py"},
 }
-FILE_LINES = 500
+FILE_LINES = 1000
 FUNCTION_LINES = 60
 
 every_file = pytest.mark.parametrize("name", FILES)
