@@ -193,8 +193,11 @@ unlist(heap_local *l, heap_page *p)
         if (state_foreign(s) != 0 || state_live(s) == 0)
             return false;
         qc_yield("unlist");
-    } while (!qc_cas_acq_rel(&p->state, &s, s & ~STATE_LISTED));
+    } while (!qc_cas_acq_rel(&p->state, &s, s & ~(STATE_LISTED | STATE_WAITS)));
     page_list_remove(&l->listed[p->class], IN_CLASS, p);
+    if (s & STATE_WAITS)
+        page_list_remove(s & STATE_UNTAGGED ? &l->untagged : &l->queued, IN_WAIT, p);
+    page_set_waiting(l);
     return true;
 }
 

@@ -291,6 +291,7 @@ void page_check(heap_page *p);
 
 void page_list_push(page_list *list, page_links in, heap_page *p, bool first);
 void page_list_remove(page_list *list, page_links in, heap_page *p);
+void page_set_waiting(heap_local *l);
 /* The duty of who sees that a page is not where it belongs. */
 QC_NOINLINE void page_settle(heap_page *p);
 /* Both with the local's lock: tags what waits without a goal; takes away the pages

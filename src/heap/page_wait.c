@@ -24,8 +24,8 @@ page_list_remove(page_list *list, page_links in, heap_page *p)
     list->n--;
 }
 
-static void
-set_waiting(heap_local *l)
+void
+page_set_waiting(heap_local *l)
 {
     qc_store_relaxed(&l->waiting, (uint32_t)(l->untagged.n + l->queued.n));
 }
@@ -52,7 +52,7 @@ place(heap_local *l, heap_page *p)
     if (s & STATE_QUEUED)
         page_list_remove(&l->queued, IN_WAIT, p);
     page_list_push(&l->untagged, IN_WAIT, p, false);
-    set_waiting(l);
+    page_set_waiting(l);
     /* T4: at most this much waits for a goal to be given. */
     if (l->untagged.n * PAGE_BYTES > heap_page_limit)
         page_tag_waiting(l);
@@ -118,7 +118,7 @@ page_tag_waiting(heap_local *l)
         page_list_remove(&l->untagged, IN_WAIT, p);
         page_list_push(&l->queued, IN_WAIT, p, false);
     }
-    set_waiting(l);
+    page_set_waiting(l);
 }
 
 /* Out of the local's lists: a page that is nobody's now. */
@@ -194,7 +194,7 @@ page_take_reached(heap_local *l)
         if (what == USED_SINCE)
             page_list_push(&l->untagged, IN_WAIT, p, false);
     }
-    set_waiting(l);
+    page_set_waiting(l);
     page_check_local(l);
     return chain;
 }
@@ -287,7 +287,7 @@ adopt_from(heap_local *left, heap_local *l, unsigned class)
          * or finds the new local. */
         qc_store_release(&p->local, l);
     }
-    set_waiting(left);
+    page_set_waiting(left);
     qc_lock_release(&left->lock);
     return found;
 }
