@@ -105,8 +105,10 @@ bare_extent(heap *h)
     if (e == NULL) {
         e = memory;
         memset((void *)e, 0, sizeof *e);
-        for (int i = 0; i < EXTENT_PAGES; i++)
+        for (int i = 0; i < EXTENT_PAGES; i++) {
             e->pages[i].extent = e;
+            e->pages[i].which = PAGE_NOWHERE;
+        }
         heap_lock(h);
         e->next = qc_load_relaxed(&h->extents);
         /* release: the link first, for the child of a fork. */

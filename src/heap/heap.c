@@ -55,6 +55,57 @@ fails(void)
 
 /* ---- locals ---- */
 
+#define TABLE_LEAST 64
+
+static heap_local **
+place_in(heap_table *table, qsbr_record *rec)
+{
+    return &table->first[(uintptr_t)rec / sizeof *rec & table->mask];
+}
+
+static heap_table *
+table_new(uint32_t n)
+{
+    heap_table *table = calloc(1, sizeof *table + n * sizeof table->first[0]);
+    if (table != NULL)
+        table->mask = n - 1;
+    return table;
+}
+
+/* All that have a record, anew. */
+static void
+fill_table(heap *h, heap_table *table)
+{
+    h->n_locals = 0;
+    for (heap_local *l = qc_load_relaxed(&h->locals); l != NULL; l = l->next) {
+        if (l->rec == NULL)
+            continue;
+        heap_local **place = place_in(table, l->rec);
+        l->same_hash = *place;
+        *place = l;
+        h->n_locals++;
+    }
+}
+
+void
+heap_mend_by_record(heap *h)
+{
+    memset(h->by_record->first, 0, (h->by_record->mask + 1) * sizeof h->by_record->first[0]);
+    fill_table(h, h->by_record);
+}
+
+/* A table of twice the size, if there is memory.  (the heap's lock) */
+static void
+grow_table(heap *h)
+{
+    heap_table *old = h->by_record, *table = table_new(2 * (old->mask + 1));
+    if (table == NULL)
+        return;
+    fill_table(h, table);
+    h->by_record = table;
+    free(old);
+}
+
 bool
 heap_local_is_left(heap_local *l)
 {
@@ -78,9 +129,16 @@ local_new(heap *h, qsbr_record *rec)
     l->tag = ++h->next_tag << STATE_TAG_SHIFT;
     qc_assert((l->tag & ~STATE_TAG) == 0 && l->tag != 0);
     qc_lock_init(&l->lock);
+    if (rec != NULL) {
+        heap_local **place = place_in(h->by_record, rec);
+        l->same_hash = *place;
+        *place = l;
+    }
     l->next = qc_load_relaxed(&h->locals);
     /* release: partner is the acquire load of those who go through all. */
     qc_store_release(&h->locals, l);
+    if (rec != NULL && ++h->n_locals > h->by_record->mask)
+        grow_table(h);
     return l;
 }
 
@@ -89,9 +147,8 @@ heap_local_get(heap *h, qsbr_record *rec)
 {
     heap_local *l;
     heap_lock(h);
-    for (l = qc_load_relaxed(&h->locals); l != NULL; l = l->next)
-        if (l->rec == rec)
-            break;
+    for (l = *place_in(h->by_record, rec); l != NULL && l->rec != rec; l = l->same_hash)
+        page_count_seen();
     if (l == NULL)
         l = local_new(h, rec);
     /* A thread that got a recycled record goes on with what the last one left:
@@ -179,15 +236,21 @@ heap_new(qsbr_domain *domain)
     h->id = qc_add_relaxed(&next_heap_id, 1u);
     qc_lock_init(&h->lock);
     qc_lock_init(&h->common_lock);
+    qc_lock_init(&h->tag_lock);
+    qc_lock_init(&h->waiting.lock);
     qc_lock_init(&h->shelf.lock);
     qc_store_relaxed(&h->refs, 1u);
     qc_store_relaxed(&h->mended, qc_fork_generation);
+    h->by_record = table_new(TABLE_LEAST);
     h->common = local_new(h, NULL);
-    if (h->common == NULL) {
-        free(h);
-        return NULL;
-    }
-    return h;
+    h->orphans = local_new(h, NULL);
+    if (h->by_record != NULL && h->common != NULL && h->orphans != NULL)
+        return h;
+    free(h->by_record);
+    free(h->common);
+    free(h->orphans);
+    free(h);
+    return NULL;
 }
 
 /* Heaps whose memory a record that is online for good may still read (T8): kept in
@@ -237,6 +300,7 @@ heap_end(heap *h)
         qc_poison(l, sizeof *l);
         free(l);
     }
+    free(h->by_record);
     qc_poison(h, sizeof *h);
     free(h);
 }
@@ -351,10 +415,7 @@ heap_live_bytes(heap *h)
 uint64_t
 heap_waiting_bytes(heap *h)
 {
-    uint64_t pages = 0;
-    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
-        pages += qc_load_relaxed(&l->waiting);
-    return pages * PAGE_BYTES;
+    return qc_load_relaxed(&h->waiting.pages) * PAGE_BYTES;
 }
 
 size_t

@@ -50,6 +50,15 @@ typedef struct {
 #endif
 extern size_t heap_page_limit;
 
+/* H2: a thread looks after its retired blocks, with one advance and one poll, whenever it
+ * has served so many: 15 pages of the largest.  Set before the heaps are used. */
+#ifdef QC_DEBUG
+#define HEAP_PAGE_BATCH 8u
+#else
+#define HEAP_PAGE_BATCH 104u
+#endif
+extern uint32_t heap_page_batch;
+
 /* H6: how much of large blocks that were freed is kept.  A list of 1,000 whose elements
  * are shifted has its old arrays back a batch at a time (RETIRE_MAX_BYTES), and asks for
  * as many before the next one: two threads' worth.  Set before the heaps are used. */

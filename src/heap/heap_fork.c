@@ -13,31 +13,42 @@ recount(heap_page *p)
     p->lossy = true;
 }
 
+/* The local with a state's tag, or NULL: the page is nobody's. */
+static heap_local *
+owner_of(heap *h, heap_page *p)
+{
+    uint64_t tag = qc_load_acquire(&p->state) & STATE_TAG;
+    heap_local *l = qc_load_relaxed(&p->local);
+    if (tag == 0)
+        return NULL;
+    if (l != NULL && l->tag == tag)
+        return l;
+    /* The fork came between the two stores of hand_over, which has the heap's lock: so
+     * there is one such page. */
+    for (l = qc_load_relaxed(&h->locals); l->tag != tag;)
+        l = l->next;
+    return l;
+}
+
 /* The states are right, whatever was being done to the lists: they are made anew
  * from them.  One thread at a time, and nobody else has a lock meanwhile. */
 static void
 mend_page(heap *h, heap_page *p)
 {
-    uint64_t s = qc_load_acquire(&p->state);
-    heap_local *l = qc_load_relaxed(&h->locals);
-    while (l != NULL && l->tag != (s & STATE_TAG))
-        l = l->next;
+    heap_local *l = owner_of(h, p);
+    p->which = PAGE_NOWHERE;
+    p->waits = NOT_WAITING;
     if (l == NULL) {
         heap_pool_add(h, p);
         return;
     }
-    uint64_t flags = STATE_LISTED | STATE_WAITS | STATE_PHASE, after;
-    do {
-        after = (s & ~flags) | STATE_LISTED;
-        if (state_live(s) == 0)
-            after |= STATE_UNTAGGED;
-    } while (!qc_cas_acq_rel(&p->state, &s, after));
+    uint64_t s = qc_load_acquire(&p->state);
+    while (!page_cas(p, &s, s & ~STATE_FLAGS))
+        ;
     if (l->rec == NULL || heap_local_is_left(l))
         recount(p);
     qc_store_release(&p->local, l);
-    page_list_push(&l->listed[p->class], IN_CLASS, p, false);
-    if (after & STATE_UNTAGGED)
-        page_list_push(&l->untagged, IN_WAIT, p, false);
+    page_place(l, p);
 }
 
 static void
@@ -46,13 +57,23 @@ mend(heap *h)
     page_list none = {0};
     qc_lock_init(&h->lock);
     qc_lock_init(&h->common_lock);
+    qc_lock_init(&h->tag_lock);
+    qc_lock_init(&h->waiting.lock);
     large_mend(h);
+    h->waiting.first = h->waiting.last = NULL;
+    h->waiting.n = 0;
+    qc_store_relaxed(&h->waiting.pages, 0u);
     for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next) {
         qc_lock_init(&l->lock);
-        for (int c = 0; c < PAGE_CLASSES; c++)
-            l->listed[c] = none;
+        for (int which = 0; which < PAGE_LISTS; which++)
+            l->lists[which] = none;
         l->untagged = l->queued = none;
+        l->untagged_blocks = 0;
+        l->in_waiting = false;
+        qc_store_relaxed(&l->listed, 0u);
+        qc_store_relaxed(&l->waiting, 0u);
     }
+    heap_mend_by_record(h);
     h->bare = NULL;
     h->pool = none;
     h->idle_extents = 0;
@@ -66,8 +87,6 @@ mend(heap *h)
         for (int i = 0; i < EXTENT_PAGES; i++)
             mend_page(h, &e->pages[i]);
     }
-    for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
-        qc_store_relaxed(&l->waiting, (uint32_t)l->untagged.n);
 }
 
 static qc_lock mend_lock; /* an orphan's holder was mending: so is the next */

@@ -1,7 +1,10 @@
 #include "heap/page.h"
 
+uint32_t heap_page_batch = HEAP_PAGE_BATCH;
+
 #ifdef QC_DEBUG
 unsigned page_blocks = 24;
+_Atomic uint64_t page_locals_seen;
 #endif
 
 /* ---- the owner's fields ---- */
@@ -41,13 +44,6 @@ check_hidden(heap_page *p, heap_block *b)
     page_hide(b + 1, p->block_bytes - sizeof *b);
 }
 #endif
-
-static bool
-has_block(heap_page *p)
-{
-    return qc_load_relaxed(&p->free) != NULL ||
-           qc_load_relaxed(&p->used) < qc_load_relaxed(&p->capacity);
-}
 
 /* A block of a page that the caller has just made one more live in. */
 static void *
@@ -101,47 +97,87 @@ free_older(heap_local *l, heap_page *p)
     qc_sub_relaxed(&l->retired_bytes, (uint64_t)p->n_older * p->block_bytes);
 }
 
-/* What other threads retired becomes part of `newer`. */
+/* What other threads retired becomes part of `newer`, whose blocks are counted. */
 static void
 collect_foreign(heap_page *p)
 {
+    qc_assert(qc_load_relaxed(&p->older) == NULL);
     uint64_t s = qc_load_acquire(&p->state);
-    while (state_foreign(s) != 0 && !qc_cas_acq_rel(&p->state, &s, s & ~STATE_FOREIGN))
+    while (state_foreign(s) != 0 && !page_cas(p, &s, s & ~STATE_FOREIGN))
         ;
-    heap_block *first = foreign_block(p, s);
-    if (first == NULL)
-        return;
-    heap_block *last = first;
-    while (last->link != NULL)
-        last = last->link;
-    last->link = qc_load_relaxed(&p->newer);
-    qc_store_release(&p->newer, first);
+    heap_block *first = foreign_block(p, s), *last = first;
+    if (first != NULL) {
+        while (last->link != NULL)
+            last = last->link;
+        last->link = qc_load_relaxed(&p->newer);
+        qc_store_release(&p->newer, first);
+    }
+    /* The blocks that are neither free nor live at that CAS. */
+    uint32_t n = qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free) - (uint32_t)state_live(s);
+    if (p->lossy) {
+        n = 0;
+        for (heap_block *b = qc_load_relaxed(&p->newer); b != NULL; b = b->link)
+            n++;
+    }
+    p->n_older = (uint16_t)n;
 }
 
-/* H2: newer becomes older: taken, then one advance, then tagged. */
+/* H2: newer, which was taken before the advance to `goal`, becomes older. */
 static void
-promote(heap_local *l, heap_page *p)
+promote(heap_page *p, uint64_t goal)
 {
-    uint64_t goal;
-    qc_assert(qc_load_relaxed(&p->older) == NULL);
-    if (qc_load_relaxed(&p->newer) == NULL && state_foreign(qc_load_relaxed(&p->state)) == 0)
-        return;
+    heap_block *taken = qc_load_relaxed(&p->newer);
+    qc_store_relaxed(&p->newer, NULL);
+    p->older_goal = goal;
+    /* release: after `newer` is empty, for the child of a fork (page.h). */
+    qc_store_release(&p->older, taken);
+}
+
+/* Whether the spent pages hold enough blocks without a goal to be worth an advance. */
+static bool
+is_enough(heap_local *l)
+{
+    uint32_t n = 0, looks = PAGE_BATCH_LOOKS;
+    for (heap_page *p = l->lists[PAGE_SPENT].first; p != NULL && looks > 0; looks--) {
+        uint64_t s = qc_load_acquire(&p->state);
+        if ((s & STATE_TAGGED) == 0) /* or its goal is for all of its blocks */
+            n += qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free) - (uint32_t)state_live(s);
+        if (n >= PAGE_ENOUGH)
+            return true;
+        p = p->links[IN_CLASS].next;
+    }
+    return false;
+}
+
+uint64_t
+page_take_batch(heap_local *l)
+{
+    uint64_t goal = 0;
+    if (!is_enough(l))
+        return 0;
 #ifdef QC_BREAK_PAGE_TAG_EARLY
     goal = qsbr_advance(l->heap->domain);
 #endif
     qc_yield("page take");
-    collect_foreign(p);
-    heap_block *taken = qc_load_relaxed(&p->newer);
-    qc_store_relaxed(&p->newer, NULL);
+    page_take_waiting(l);
+    page_list *spent = &l->lists[PAGE_SPENT];
+    size_t n = 0;
+    for (heap_page *p = spent->first; p != NULL && n < PAGE_BATCH_LOOKS; n++) {
+        collect_foreign(p);
+        p = p->links[IN_CLASS].next;
+    }
 #ifndef QC_BREAK_PAGE_TAG_EARLY
     goal = qsbr_advance(l->heap->domain);
 #endif
-    p->older_goal = goal;
-    p->n_older = 0;
-    for (heap_block *b = taken; b != NULL; b = b->link)
-        p->n_older++;
-    /* release: after `newer` is empty, for the child of a fork (page.h). */
-    qc_store_release(&p->older, taken);
+    for (; n > 0; n--) {
+        heap_page *p = spent->first;
+        promote(p, goal);
+        page_drop(l, p);
+        page_put(l, p, PAGE_AGING, false);
+        page_check(p);
+    }
+    page_tag_taken(l, goal);
+    return goal;
 }
 
 /* A waiting page whose own goal is reached serves its class as a new one would. */
@@ -154,37 +190,37 @@ renew(heap_local *l, heap_page *p)
     /* Only the owner makes a page live, and this is it. */
     uint32_t retired = qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free);
     qc_sub_relaxed(&l->retired_bytes, (uint64_t)retired * p->block_bytes);
-    bool same = qc_cas_acq_rel(&p->state, &s, s & ~(STATE_FOREIGN | STATE_PHASE));
+    bool same = page_cas(p, &s, s & ~(STATE_FOREIGN | STATE_PHASE));
     qc_assert(same);
     (void)same;
     page_reset(p);
     return true;
 }
 
-bool
-page_gather(heap_local *l, heap_page *p)
+/* Whether the page has a block to serve, after making free what can be. */
+static bool
+gather(heap_local *l, heap_page *p)
 {
-    if (has_block(p) || renew(l, p))
+    if (page_has_block(p) || renew(l, p))
         return true;
 #ifdef QC_BREAK_BLOCK_AT_ONCE
     if (state_live(qc_load_relaxed(&p->state)) == 0) {
-        if (qc_load_relaxed(&p->older) == NULL)
-            promote(l, p);
+        if (qc_load_relaxed(&p->older) == NULL) {
+            collect_foreign(p);
+            promote(p, 0);
+        }
         p->older_goal = qc_load_relaxed(&l->heap->domain->rd_seq);
     }
 #endif
     if (qc_load_relaxed(&p->older) != NULL && qsbr_goal_reached(l->heap->domain, p->older_goal))
         free_older(l, p);
-    /* The next generation may start to wait now. */
-    if (qc_load_relaxed(&p->older) == NULL)
-        promote(l, p);
     page_check(p);
-    return has_block(p);
+    return page_has_block(p);
 }
 
 /* ---- allocating ---- */
 
-/* All its blocks are in use: off the list, until one comes back.  False: one did. */
+/* All its blocks are in use: off its local's lists, until one comes back.  False: one did. */
 static bool
 unlist(heap_local *l, heap_page *p)
 {
@@ -193,33 +229,68 @@ unlist(heap_local *l, heap_page *p)
         if (state_foreign(s) != 0 || state_live(s) == 0)
             return false;
         qc_yield("unlist");
-    } while (!qc_cas_acq_rel(&p->state, &s, s & ~(STATE_LISTED | STATE_WAITS)));
-    page_list_remove(&l->listed[p->class], IN_CLASS, p);
-    if (s & STATE_WAITS)
-        page_list_remove(s & STATE_UNTAGGED ? &l->untagged : &l->queued, IN_WAIT, p);
-    page_set_waiting(l);
+#ifdef QC_BREAK_UNLISTED_WAITS
+    } while (!qc_cas_acq_rel(&p->state, &s, s & ~(STATE_LISTED | STATE_READY)));
+    page_drop(l, p);
+#else
+    } while (!page_cas(p, &s, s & ~STATE_FLAGS));
+    page_drop(l, p);
+    page_drop_waiting(l, p);
+    page_check_place(l, p);
+#endif
     return true;
 }
 
-/* The first page of the class that has a block.  Of a number of pages only, so that
- * an allocation is short also while a reader holds many back; those looked at go to
- * the end.  *goal: the oldest one that would give more.  (lock) */
-static heap_page *
-ready_page(heap_local *l, unsigned class, uint64_t *goal)
+/* A page of the class's list without a block to serve goes where it waits for one. */
+static void
+put_spent(heap_local *l, heap_page *p)
 {
-    page_list *list = &l->listed[class];
-    for (size_t n = list->n < PAGE_LOOKS ? list->n : PAGE_LOOKS; n > 0; n--) {
-        heap_page *p = list->first;
-        if (page_gather(l, p))
-            return p;
-        bool retired = qc_load_relaxed(&p->older) != NULL; /* and never `newer` alone, by now */
-        if (!retired && unlist(l, p))
-            continue;
-        if (retired && (*goal == 0 || qsbr_before(p->older_goal, *goal)))
-            *goal = p->older_goal;
-        page_list_remove(list, IN_CLASS, p);
-        page_list_push(list, IN_CLASS, p, false);
+    bool older = qc_load_relaxed(&p->older) != NULL;
+    if (!older && qc_load_relaxed(&p->newer) == NULL && unlist(l, p))
+        return;
+    uint64_t s = qc_load_acquire(&p->state);
+    while (!page_cas(p, &s, s & ~STATE_READY))
+        ;
+    page_drop(l, p);
+    page_put(l, p, older ? PAGE_AGING : PAGE_SPENT, false);
+    page_check_place(l, p);
+}
+
+/* The pages of all classes whose goal is reached have blocks to serve now. */
+static bool
+free_aged(heap_local *l)
+{
+    size_t n = 0;
+    for (; n < PAGE_LOOKS; n++) {
+        heap_page *p = l->lists[PAGE_AGING].first;
+        if (p == NULL || !qsbr_goal_reached(l->heap->domain, p->older_goal))
+            break;
+        uint64_t s = qc_load_acquire(&p->state);
+        /* A waiting page that others may take stays as it is (renew). */
+        if ((s & STATE_TAGGED) == 0 || !qsbr_goal_reached(l->heap->domain, p->goal))
+            if (!page_has_block(p))
+                free_older(l, p);
+        while (!page_cas(p, &s, s | STATE_READY))
+            ;
+        page_drop(l, p);
+        page_put(l, p, p->class, true);
+        page_check_place(l, p);
     }
+    return n != 0;
+}
+
+heap_page *
+page_ready(heap_local *l, unsigned class)
+{
+    page_list *list = &l->lists[class];
+    do {
+        for (int n = 0; list->first != NULL && n < PAGE_LOOKS; n++) {
+            heap_page *p = list->first;
+            if (gather(l, p))
+                return p;
+            put_spent(l, p);
+        }
+    } while (list->first == NULL && free_aged(l) && list->first != NULL);
     return NULL;
 }
 
@@ -229,36 +300,41 @@ static void *
 take_block(heap_local *l, heap_page *p)
 {
     uint64_t s = qc_load_acquire(&p->state);
-    while (!qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1))
+    while (!page_cas(p, &s, (s & ~STATE_PHASE) + 1))
         ;
     qc_assert((s & STATE_TAG) == l->tag);
     if (state_live(s) == 0 && (s & STATE_WAITS) != 0)
         qc_add_relaxed(&l->heap->back, 1u);
+    l->served +=
+        qc_load_relaxed(&p->n_free) + qc_load_relaxed(&p->capacity) - qc_load_relaxed(&p->used);
     qc_store_relaxed(&l->current[p->class], p);
     return pop(p);
 }
 
-void *
+static void *
 page_alloc_slow(heap_local *l, unsigned class)
 {
-    for (bool polled = false;;) {
+    for (bool looked = false;;) {
+        bool look = false;
         uint64_t goal = 0;
         void *block = NULL;
         heap_lock_local(l);
-        heap_page *p = ready_page(l, class, &goal);
-        if (p != NULL)
+        heap_page *p = page_ready(l, class);
+        if (p != NULL) {
             block = take_block(l, p);
+        }
+        else if (!looked && l->served >= heap_page_batch) {
+            looked = look = true;
+            l->served = 0;
+            goal = page_take_batch(l);
+        }
         page_check_local(l);
         qc_lock_release(&l->lock);
         if (block != NULL)
             return block;
-        /* A fresh page would be needed: that is worth a heavy barrier, once. */
-        if (!polled && goal != 0) {
-            polled = true;
-            if (heap_poll(l->heap, goal))
-                continue;
-        }
-        if (!page_fresh(l, class))
+        if (look && page_look(l, goal))
+            continue;
+        if (!page_fresh(l, class, looked))
             return NULL;
     }
 }
@@ -272,9 +348,9 @@ page_alloc(heap_local *l, unsigned class)
         uint64_t s = qc_load_relaxed(&p->state);
         /* acquire: partner are the CASes by which the last blocks came back.  If
          * the tag is still ours, so is all that has_block looked at. */
-        if (qc_likely((s & STATE_TAG) == l->tag && has_block(p))) {
+        if (qc_likely((s & STATE_TAG) == l->tag && page_has_block(p))) {
             qc_yield("page alloc");
-            if (qc_likely(qc_cas_acq_rel(&p->state, &s, (s & ~STATE_PHASE) + 1)))
+            if (qc_likely(page_cas(p, &s, (s & ~STATE_PHASE) + 1)))
                 return pop(p);
         }
     }
@@ -306,7 +382,7 @@ give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
     qc_yield("page give");
     /* release: partner is whoever takes the page (page_take_reached) or sees that it
      * is empty. */
-    while (!qc_cas_acq_rel(&p->state, &s, s - 1))
+    while (!page_cas(p, &s, s - 1))
         ;
     return s - 1;
 }
@@ -322,7 +398,7 @@ give_foreign(heap_page *p, heap_block *b, uint64_t s)
         b->link = foreign_block(p, s);
         after = ((s & ~STATE_FOREIGN) | head) - 1;
         qc_yield("page give");
-    } while (!qc_cas_acq_rel(&p->state, &s, after));
+    } while (!page_cas(p, &s, after));
     return after;
 }
 
@@ -346,7 +422,8 @@ page_give(heap *h, heap_local *l, void *block, bool retire)
         if (state_live(s) == 0)
             heap_unref(h);
     }
-    else if (qc_unlikely((s & STATE_LISTED) == 0 ||
+    /* A free block is looked for on the class's list only. */
+    else if (qc_unlikely((s & (mine && !retire ? STATE_READY : STATE_LISTED)) == 0 ||
                          (state_live(s) == 0 && (s & STATE_UNTAGGED) == 0))) {
         page_settle(p);
     }

@@ -106,7 +106,6 @@
 #define PAGE_BYTES ((size_t)64 << 10)
 #define PAGE_FIRST 64 /* where the blocks begin; the first word is the descriptor's address */
 #define PAGE_GRAIN 16
-#define PAGE_CLASSES 32
 
 /* mimalloc 3.4 takes 128 KiB for 64 KiB aligned to 64 KiB, and 68 KiB a page for
  * sixteen of them in one piece: it keeps 64 KiB in front of each.  A piece goes back
@@ -117,12 +116,23 @@
 #define EXTENT_PAGES 16
 #endif
 
-/* How many pages of its class an allocation without a free block looks at. */
+/* So many pages an allocation without a free block looks at, so that it is short. */
 #define PAGE_LOOKS 32
+/* So many spent pages are taken at once: at least as many as the blocks of a batch. */
+#define PAGE_BATCH_LOOKS 256
+/* So many other locals it looks at. */
+#define PAGE_OTHERS 8
+/* An advance is worth it for so many blocks: not all that were served are retired. */
+#define PAGE_ENOUGH (heap_page_batch - heap_page_batch / 25)
 
 #ifdef QC_DEBUG
 /* So many blocks of a page are used, for tests that want to see its end: 0: all. */
 extern unsigned page_blocks;
+/* Locals that were looked at, in searches that must not depend on how many there are. */
+extern _Atomic uint64_t page_locals_seen;
+#define page_count_seen() ((void)qc_add_relaxed(&page_locals_seen, 1u))
+#else
+#define page_count_seen() ((void)0)
 #endif
 
 typedef struct heap_page heap_page;
@@ -136,21 +146,68 @@ typedef struct heap_extent heap_extent;
 #define STATE_FOREIGN (STATE_LIVE << STATE_FOREIGN_SHIFT)
 #define STATE_TAG_SHIFT 32 /* of the local that has it; 0: nobody's */
 #define STATE_TAG ((uint64_t)0xFFFFFF << STATE_TAG_SHIFT)
-#define STATE_LISTED ((uint64_t)1 << 56)   /* on its class's list: may have blocks to give */
+#define STATE_LISTED ((uint64_t)1 << 56)   /* on one of its local's lists (page_which) */
 #define STATE_UNTAGGED ((uint64_t)1 << 57) /* on the list of waiting pages without a goal */
 #define STATE_QUEUED ((uint64_t)1 << 58)   /* on the list of those with one */
 #define STATE_TAKEN ((uint64_t)1 << 59)    /* to be tagged with the advance to come */
 #define STATE_TAGGED ((uint64_t)1 << 60)   /* no block was live since; `goal` is right */
 #define STATE_LAST ((uint64_t)1 << 61)     /* the heap was deleted: 0 drops a reference */
+#define STATE_READY ((uint64_t)1 << 62)    /* on the list of its class: it seems to have blocks */
 #define STATE_PHASE (STATE_TAKEN | STATE_TAGGED)
 #define STATE_WAITS (STATE_UNTAGGED | STATE_QUEUED)
+#define STATE_FLAGS (STATE_LISTED | STATE_READY | STATE_WAITS | STATE_PHASE)
 
 #define state_live(s) ((s)&STATE_LIVE)
 #define state_foreign(s) (((s)&STATE_FOREIGN) >> STATE_FOREIGN_SHIFT)
 
+/* The legal states by name; the table is at the head of this file. */
+typedef enum {
+    PAGE_NOBODYS,
+    PAGE_OFF,
+    PAGE_LISTED,
+    PAGE_UNTAGGED,
+    PAGE_TAKEN,
+    PAGE_TAGGED,
+    PAGE_UNTIED,
+    PAGE_ILLEGAL
+} page_state;
+
+static inline page_state
+page_state_of(uint64_t s)
+{
+    bool live = state_live(s) != 0;
+    if ((s & STATE_TAG) == 0)
+        return (s & ~STATE_LAST) == 0 ? PAGE_NOBODYS : PAGE_ILLEGAL;
+    switch (s & (STATE_FLAGS & ~STATE_READY)) {
+    case 0:
+        return (s & STATE_READY) == 0 ? PAGE_OFF : PAGE_ILLEGAL;
+    case STATE_LISTED:
+        return PAGE_LISTED;
+    case STATE_LISTED | STATE_UNTAGGED:
+        return PAGE_UNTAGGED;
+    case STATE_LISTED | STATE_UNTAGGED | STATE_TAKEN:
+        return live ? PAGE_ILLEGAL : PAGE_TAKEN;
+    case STATE_LISTED | STATE_QUEUED | STATE_TAGGED:
+        return live ? PAGE_ILLEGAL : PAGE_TAGGED;
+    case STATE_LISTED | STATE_QUEUED:
+        return PAGE_UNTIED;
+    default:
+        return PAGE_ILLEGAL;
+    }
+}
+
 /* ---- descriptors ---- */
 
-typedef enum { IN_CLASS, IN_WAIT } page_links; /* IN_CLASS: also the pool's */
+/* A page is on at most one list of each kind.  IN_CLASS: also the pool's. */
+typedef enum { IN_CLASS, IN_WAIT } page_links;
+
+#define PAGE_CLASSES 32
+
+/* The lists of a local that a page is on by its links IN_CLASS: that of its class, if it
+ * seems to have blocks to serve (READY); else, of all classes, that of the pages with
+ * blocks that wait for a goal to be given, or that of those that have one, by goal. */
+typedef enum { PAGE_SPENT = PAGE_CLASSES, PAGE_AGING, PAGE_LISTS, PAGE_NOWHERE } page_which;
+typedef enum { NOT_WAITING, WAITS_UNTAGGED, WAITS_QUEUED } page_wait_list;
 
 typedef struct {
     heap_page *first, *last;
@@ -171,10 +228,12 @@ struct heap_page {
     _Atomic(heap_block *) newer;
     _Atomic(heap_block *) older;
     uint64_t older_goal;
-    uint32_t n_older;
-    uint16_t class;
+    uint16_t n_older;
+    uint8_t class;
     bool lossy; /* a fork may have lost blocks of it */
     /* Of the local's lock: */
+    uint8_t which; /* a class, a page_which, or PAGE_NOWHERE */
+    uint8_t waits; /* a page_wait_list */
     struct {
         heap_page *next, *prev;
     } links[2];
@@ -204,11 +263,23 @@ struct heap_local {
     qsbr_record *rec;                           /* the thread is whoever has this record */
     uint64_t tenure;                            /* (the heap's lock) of that record */
     heap_local *next;                           /* written once */
+    heap_local *same_hash;                      /* (the heap's lock) */
     qc_lock lock;
-    page_list listed[PAGE_CLASSES]; /* (lock) */
-    page_list untagged, queued;     /* (lock) waiting pages; `queued` by goal */
-    _Atomic uint32_t waiting;       /* (lock to write) the length of both: a hint */
+    page_list lists[PAGE_LISTS]; /* (lock) by IN_CLASS */
+    page_list untagged, queued;  /* (lock) waiting pages; `queued` by goal */
+    uint32_t served;             /* (lock) blocks in pages that it took since it last looked */
+    uint32_t untagged_blocks;    /* (lock) that came to wait since the last tagging */
+    _Atomic uint32_t listed;     /* (lock to write) the length of `lists`: a hint */
+    _Atomic uint32_t waiting;    /* (lock to write) that of the waiting ones: a hint */
+    heap_local *w_next, *w_prev; /* (waiting.lock) */
+    bool in_waiting;             /* (lock) on the heap's list of those with waiting pages */
 };
+
+/* Locals by their records, chained by same_hash. */
+typedef struct {
+    uint32_t mask; /* one less than a power of two */
+    heap_local *first[];
+} heap_table;
 
 #define SHELF_CLASSES 40 /* up to 256 KiB, eight a doubling */
 
@@ -217,6 +288,10 @@ struct heap {
     uint64_t id;
     _Atomic(heap_local *) locals; /* (lock to write) */
     heap_local *common;           /* of threads without a record, under common_lock */
+    heap_local *orphans;          /* the pages of threads that ended, under `lock` */
+    heap_local *cursor;           /* (lock) the next one that is looked at: has its thread ended? */
+    heap_table *by_record;        /* (lock) */
+    uint32_t n_locals;            /* (lock) that have a record */
     qc_lock common_lock;
     qc_lock lock;
     heap_extent *_Atomic extents; /* (lock to write) */
@@ -229,6 +304,13 @@ struct heap {
      * blocks: the last one ends the heap. */
     _Atomic uint64_t refs;
     _Atomic uint64_t large_bytes;
+    qc_lock tag_lock; /* of the one that tags the waiting pages of several locals */
+    struct {
+        qc_lock lock;
+        heap_local *first, *last; /* (lock) the locals that have waiting pages */
+        size_t n;                 /* (lock) */
+        _Atomic uint64_t pages;   /* of all locals */
+    } waiting;
     struct {
         qc_lock lock;
         bool closed, used;                                      /* (lock) */
@@ -273,39 +355,85 @@ page_of(void *block)
     return *(heap_page **)((uintptr_t)block & ~(uintptr_t)(PAGE_BYTES - 1));
 }
 
+/* As a hint by others than the owner. */
+QC_INLINE bool
+page_has_block(heap_page *p)
+{
+    return qc_load_relaxed(&p->free) != NULL ||
+           qc_load_relaxed(&p->used) < qc_load_relaxed(&p->capacity);
+}
+
+/* All changes of a state go through here: none is to a state that is not legal. */
+QC_INLINE bool
+page_cas(heap_page *p, uint64_t *s, uint64_t after)
+{
+    qc_assert(page_state_of(after) != PAGE_ILLEGAL);
+    return qc_cas_acq_rel(&p->state, s, after);
+}
+
 /* ---- page.c: blocks ---- */
 
 /* A block for the local's own thread.  NULL: no memory. */
 void *page_alloc(heap_local *l, unsigned class);
 /* `l` is the caller's local or NULL. */
 void page_give(heap *h, heap_local *l, void *block, bool retire);
-/* Whether the page has a block to serve, after making free what can be.  (owner,
- * lock; or of a thread that ended, with both locks) */
-bool page_gather(heap_local *l, heap_page *p);
+/* The first page of the class that has a block, after making free what can be; NULL:
+ * none.  (owner, lock; of the orphans, both locks) */
+heap_page *page_ready(heap_local *l, unsigned class);
+/* H2, H3: if it is enough, the blocks of spent pages and the waiting pages are taken; then
+ * there is one advance; then what was taken is tagged.  Returns the goal or 0.  (as above) */
+uint64_t page_take_batch(heap_local *l);
 /* A page whose goal is reached, or a new one: all blocks are as never used. */
 void page_reset(heap_page *p);
 /* Debug builds: what must hold.  (owner, and a live block or the lock) */
 void page_check(heap_page *p);
 
-/* ---- page_wait.c: lists ---- */
+/* ---- page_lists.c: where pages are ---- */
 
 void page_list_push(page_list *list, page_links in, heap_page *p, bool first);
 void page_list_remove(page_list *list, page_links in, heap_page *p);
-void page_set_waiting(heap_local *l);
-/* The duty of who sees that a page is not where it belongs. */
+/* All with the local's lock; `which` is a class or a page_which.  A page that is on no list
+ * of waiting pages is not dropped from one. */
+void page_put(heap_local *l, heap_page *p, unsigned which, bool first);
+void page_drop(heap_local *l, heap_page *p);
+void page_put_waiting(heap_local *l, heap_page *p, page_wait_list where);
+void page_drop_waiting(heap_local *l, heap_page *p);
+/* Puts a page where it belongs. */
+void page_place(heap_local *l, heap_page *p);
+/* The duty of a thread that sees that a page is not where it belongs. */
 QC_NOINLINE void page_settle(heap_page *p);
-/* Both with the local's lock: tags what waits without a goal; takes away the pages
- * whose goal is reached, which are nobody's then (chained by links[IN_WAIT].next). */
+/* The next local with waiting pages, in turn; NULL: there is none. */
+heap_local *page_next_waiting(heap *h);
+/* Debug builds: flags and lists go together.  (lock) */
+#ifdef QC_DEBUG
+void page_check_place(heap_local *l, heap_page *p);
+void page_check_local(heap_local *l);
+#else
+#define page_check_place(l, p) ((void)(l), (void)(p))
+#define page_check_local(l) ((void)(l))
+#endif
+
+/* ---- page_wait.c: waiting pages, and where a fresh page comes from ---- */
+
+/* With the local's lock.  What waits without a goal is to be tagged with the next advance;
+ * what was taken is tagged; the two with an advance in between. */
+void page_take_waiting(heap_local *l);
+void page_tag_taken(heap_local *l, uint64_t goal);
 void page_tag_waiting(heap_local *l);
-heap_page *page_take_reached(heap_local *l);
-/* Waiting pages of all threads whose goal is reached go to the pool; *goal: the
- * oldest that is not, if older than it was.  `l`: the caller's local or NULL. */
-bool page_reclaim_all(heap *h, heap_local *l, uint64_t *goal);
+/* A thread that has served many blocks looks after the waiting pages of others, and polls,
+ * for `goal` too.  Whether the oldest goal of its own is reached. */
+bool page_look(heap_local *l, uint64_t goal);
+/* All waiting pages are tagged, with one advance; those whose goal is reached go to the
+ * pool.  *goal: the oldest that is not.  `l`: the caller's local or NULL. */
+void page_reclaim_all(heap *h, heap_local *l, uint64_t *goal);
 /* Gets `l` a page for the class, which may be gone again when its lock is taken.
  * False: no memory. */
-bool page_fresh(heap_local *l, unsigned class);
-/* Debug builds.  (lock) */
-void page_check_local(heap_local *l);
+bool page_fresh(heap_local *l, unsigned class, bool looked);
+
+/* ---- page_left.c: threads that ended ---- */
+
+/* H5: a page of theirs for `l`.  `looked`: a batch of theirs may be taken. */
+bool page_adopt(heap_local *l, unsigned class, bool looked);
 
 /* ---- large.c ---- */
 
@@ -357,6 +485,8 @@ bool heap_poll(heap *h, uint64_t goal);
 bool heap_local_is_left(heap_local *l);
 /* The local of `rec` in `h`; NULL: no memory. */
 heap_local *heap_local_get(heap *h, qsbr_record *rec);
+/* In the child of a fork: the table by which it is found is made anew. */
+void heap_mend_by_record(heap *h);
 void heap_unref(heap *h);
 #ifdef QC_DEBUG
 /* Tests: the calling thread is taken for the one that has `l` (NULL: for one without

@@ -21,6 +21,7 @@ place_begin(void)
     page_blocks = 0;
 #endif
     heap_page_limit = (size_t)1 << 40; /* nothing is tagged before it is needed */
+    heap_page_batch = 1;               /* and all at once then */
     domain = qsbr_domain_new();
     CHECK(domain != NULL && qsbr_register(domain) != NULL);
     h = heap_new(domain);

@@ -322,7 +322,8 @@ step_without_locks(void)
 static bool
 lock_held(void)
 {
-    bool any = qc_lock_is_held(&h->lock) || qc_lock_is_held(&h->common_lock);
+    bool any = qc_lock_is_held(&h->lock) || qc_lock_is_held(&h->common_lock) ||
+               qc_lock_is_held(&h->tag_lock) || qc_lock_is_held(&h->waiting.lock);
     for (heap_local *l = qc_load_acquire(&h->locals); l != NULL; l = l->next)
         any = any || qc_lock_is_held(&l->lock);
     return any;
@@ -387,8 +388,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     next = data;
     end = data + size;
     acting = -1;
-    page_blocks = 2 + byte() % 6;
+    unsigned first = byte();
+    page_blocks = 2 + first % 6;
     heap_page_limit = HEAP_PAGE_LIMIT;
+    heap_page_batch = first / 6 % 4 == 3 ? HEAP_PAGE_BATCH : 1;
     qsbr_poll(domain, qsbr_advance(domain)); /* no run depends on the one before */
     h = heap_new(domain);
     REQUIRE(h != NULL);
