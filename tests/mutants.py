@@ -200,6 +200,16 @@ BREAKS = {
         (debug("page"),),
         "torture_page (all), the fuzz target",
     ),
+    "UNLISTED_WAITS": Break(
+        "a page that waited and is full leaves its class's list and not the waiting ones'",
+        (spin("UNLISTED_WAITS"), debug("page_others"), debug("torture_page")),
+    ),
+    "PAGE_ADVANCES": Break(
+        "a thread advances and polls whenever it has no free block", (debug("page_costs"),)
+    ),
+    "PAGE_ALL_LOCALS": Break(
+        "a fresh page looks at all threads that there ever were", (debug("page_costs"),)
+    ),
     "REGISTRY_READ_EARLY": Break(
         "what the registry's lock protects is read before the lock is there",
         (debug("registry"),),

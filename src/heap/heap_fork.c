@@ -25,8 +25,8 @@ owner_of(heap *h, heap_page *p)
         return l;
     /* The fork came between the two stores of hand_over, which has the heap's lock: so
      * there is one such page. */
-    for (l = qc_load_relaxed(&h->locals); l->tag != tag;)
-        l = l->next;
+    for (l = qc_load_relaxed(&h->locals); l->tag != tag; l = l->next)
+        page_count_seen();
     return l;
 }
 

@@ -142,7 +142,11 @@ is_enough(heap_local *l)
         uint64_t s = qc_load_acquire(&p->state);
         if ((s & STATE_TAGGED) == 0) /* or its goal is for all of its blocks */
             n += qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free) - (uint32_t)state_live(s);
+#ifdef QC_BREAK_PAGE_ADVANCES
+        if (n != 0)
+#else
         if (n >= PAGE_ENOUGH)
+#endif
             return true;
         p = p->links[IN_CLASS].next;
     }
@@ -323,7 +327,11 @@ page_alloc_slow(heap_local *l, unsigned class)
         if (p != NULL) {
             block = take_block(l, p);
         }
+#ifdef QC_BREAK_PAGE_ADVANCES
+        else if (!looked) {
+#else
         else if (!looked && l->served >= heap_page_batch) {
+#endif
             looked = look = true;
             l->served = 0;
             goal = page_take_batch(l);

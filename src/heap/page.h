@@ -32,11 +32,11 @@
  *               ^                                                              v
  *               +---- any class <---- heap's pool <--------------------- nobody's ---> mimalloc
  *
- * A goal tells only about what was unlinked before it.  So both generations and
- * lists are *taken* first, then there is one advance, then exactly what was taken is
- * tagged.  A generation is taken by moving it (owner's fields); a page on a list by
- * the flag TAKEN, which the next allocation clears: a page that was used in between
- * is not tagged (QC_BREAK_PAGE_TAG_EARLY: the advance comes before the taking).
+ * A goal tells only about what was unlinked before it.  So generations and waiting pages
+ * are *taken* first, then there is one advance, then exactly what was taken is tagged.  A
+ * generation is taken by moving what other threads retired into it (owner's fields); a
+ * waiting page by the flag TAKEN, which the next allocation clears: a page that was used in
+ * between is not tagged (QC_BREAK_PAGE_TAG_EARLY: the advance comes before the taking).
  *
  *  H1  (heap.h) A block's first word is the link of these lists; the rest is
  *      poisoned, and hidden from AddressSanitizer, when it becomes free and not
@@ -44,8 +44,13 @@
  *  H2  Retired small blocks carry no goal of their own: a page has two generations.
  *      `newer` takes blocks in; at promotion it is taken, an advance follows, and it
  *      becomes `older` with that goal; `older` takes none in, and when its goal is
- *      reached its blocks become free together.  Promotion is lazy: when the owner
- *      has no free block of the class.
+ *      reached its blocks become free together.  Promotion is one for the spent pages of
+ *      the thread and all that wait: taken together, one advance, one goal.  It is lazy:
+ *      when the owner has no free block of a class, and has served heap_page_batch blocks
+ *      since the last time, and nearly as many are retired without a goal.  Then there is
+ *      also one poll, and at no other time.  So 1,000 retired blocks cost at most ten
+ *      advances and ten heavy barriers, whatever their size.  What it costs is memory: a
+ *      thread takes fresh pages for that many blocks before it looks, at most fifteen.
  *  H3  A page without live blocks goes on its thread's list of waiting pages, which
  *      is tagged as a whole (taken, advance, tag what was taken).  When a fresh page
  *      is needed, the list is processed first: pages whose goal is reached serve any
@@ -54,21 +59,28 @@
  *      whose own generation's goal is reached, and allocating from it takes it off
  *      the list.  (Not from blocks just retired: these are no type-stable objects.)
  *      "Off the list" is a matter of the state: the CAS that makes the first block
- *      live also clears TAKEN and TAGGED, and without TAGGED nobody takes the page.
- *      The links are cleaned up by whoever next walks the list, so that a thread that
- *      allocates and frees one block all the time takes no lock.
- *  H5  Another thread's retirement goes onto the page's own atomic list.  Whoever
+ *      live also clears TAKEN and TAGGED, and without TAGGED no thread takes the page.
+ *      The links are cleaned up by the thread that next walks the list, so that a thread
+ *      that allocates and frees one block all the time takes no lock.
+ *      A page that waits is on its local's lists (page_state.h).
+ *  H5  Another thread's retirement goes onto the page's own atomic list.  The thread that
  *      brings the live count of a page to 0 puts it within the domain's reach, so
- *      that an owner that sleeps holds nothing up: everybody may tag and take the
+ *      that an owner that sleeps holds nothing up: every thread may tag and take the
  *      waiting pages of any local, under its lock.  When a thread ends, its pages are
  *      abandoned to the domain, goals and counts right: with live blocks for the next
- *      thread that needs the class, without for any.  (Nothing runs when a thread
- *      ends: that its record is nobody's, or somebody else's, says it.)
+ *      thread that needs the class, without for any.  Nothing runs when a thread
+ *      ends: that its record is nobody's, or another thread's, says it.  A thread that
+ *      needs a fresh page looks at PAGE_OTHERS locals in turn; pages of one that is left
+ *      become those of the heap's `orphans`, and are adopted from there.  No step depends
+ *      on how many threads there are or were: locals with waiting pages are on a list, and
+ *      the local that a thread leaves is the next thread's that gets its record.
  *      heap_free by another thread is a retirement: it is rare, and one list is
  *      simpler than two.
  *
- * Locks: the heap's, then a local's.  Both are leaves for everybody else, held for a
- * few hundred nanoseconds, and nobody polls or calls mimalloc under them.
+ * Locks: that of the thread that tags for others, the heap's, a local's (and the orphans'
+ * after that of a local that is left), that of the list of locals with waiting pages.  All
+ * are leaves for the layers above, held for microseconds at most, and no thread polls or
+ * calls mimalloc under them.
  *
  * What it costs: an allocation or a free by the owner is one CAS on a line of its own
  * and a few plain stores.  Measured, the pair takes 11 ns where mimalloc's takes 5, and
@@ -77,7 +89,7 @@
  * many times as long.
  *
  * Fork (Q10).  All lists follow from the states, so in the child they are made anew
- * (heap_mend), whatever the threads that are gone were doing to them.  The owner's
+ * (heap_mend), one step a page, whatever the threads that are gone were doing to them.  The owner's
  * fields are written in an order that can lose blocks and never doubles one: at
  * worst one page of each thread that is gone never becomes empty.
  */
@@ -86,6 +98,7 @@
 
 #include "base/qc_lock.h"
 #include "heap/heap.h"
+#include "heap/page_state.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PAGE_ASAN 1
@@ -139,75 +152,7 @@ typedef struct heap_page heap_page;
 typedef struct heap_local heap_local;
 typedef struct heap_extent heap_extent;
 
-/* ---- the state word ---- */
-
-#define STATE_LIVE ((uint64_t)0xFFFF) /* blocks in use */
-#define STATE_FOREIGN_SHIFT 16        /* the newest block retired by others, in grains */
-#define STATE_FOREIGN (STATE_LIVE << STATE_FOREIGN_SHIFT)
-#define STATE_TAG_SHIFT 32 /* of the local that has it; 0: nobody's */
-#define STATE_TAG ((uint64_t)0xFFFFFF << STATE_TAG_SHIFT)
-#define STATE_LISTED ((uint64_t)1 << 56)   /* on one of its local's lists (page_which) */
-#define STATE_UNTAGGED ((uint64_t)1 << 57) /* on the list of waiting pages without a goal */
-#define STATE_QUEUED ((uint64_t)1 << 58)   /* on the list of those with one */
-#define STATE_TAKEN ((uint64_t)1 << 59)    /* to be tagged with the advance to come */
-#define STATE_TAGGED ((uint64_t)1 << 60)   /* no block was live since; `goal` is right */
-#define STATE_LAST ((uint64_t)1 << 61)     /* the heap was deleted: 0 drops a reference */
-#define STATE_READY ((uint64_t)1 << 62)    /* on the list of its class: it seems to have blocks */
-#define STATE_PHASE (STATE_TAKEN | STATE_TAGGED)
-#define STATE_WAITS (STATE_UNTAGGED | STATE_QUEUED)
-#define STATE_FLAGS (STATE_LISTED | STATE_READY | STATE_WAITS | STATE_PHASE)
-
-#define state_live(s) ((s)&STATE_LIVE)
-#define state_foreign(s) (((s)&STATE_FOREIGN) >> STATE_FOREIGN_SHIFT)
-
-/* The legal states by name; the table is at the head of this file. */
-typedef enum {
-    PAGE_NOBODYS,
-    PAGE_OFF,
-    PAGE_LISTED,
-    PAGE_UNTAGGED,
-    PAGE_TAKEN,
-    PAGE_TAGGED,
-    PAGE_UNTIED,
-    PAGE_ILLEGAL
-} page_state;
-
-static inline page_state
-page_state_of(uint64_t s)
-{
-    bool live = state_live(s) != 0;
-    if ((s & STATE_TAG) == 0)
-        return (s & ~STATE_LAST) == 0 ? PAGE_NOBODYS : PAGE_ILLEGAL;
-    switch (s & (STATE_FLAGS & ~STATE_READY)) {
-    case 0:
-        return (s & STATE_READY) == 0 ? PAGE_OFF : PAGE_ILLEGAL;
-    case STATE_LISTED:
-        return PAGE_LISTED;
-    case STATE_LISTED | STATE_UNTAGGED:
-        return PAGE_UNTAGGED;
-    case STATE_LISTED | STATE_UNTAGGED | STATE_TAKEN:
-        return live ? PAGE_ILLEGAL : PAGE_TAKEN;
-    case STATE_LISTED | STATE_QUEUED | STATE_TAGGED:
-        return live ? PAGE_ILLEGAL : PAGE_TAGGED;
-    case STATE_LISTED | STATE_QUEUED:
-        return PAGE_UNTIED;
-    default:
-        return PAGE_ILLEGAL;
-    }
-}
-
 /* ---- descriptors ---- */
-
-/* A page is on at most one list of each kind.  IN_CLASS: also the pool's. */
-typedef enum { IN_CLASS, IN_WAIT } page_links;
-
-#define PAGE_CLASSES 32
-
-/* The lists of a local that a page is on by its links IN_CLASS: that of its class, if it
- * seems to have blocks to serve (READY); else, of all classes, that of the pages with
- * blocks that wait for a goal to be given, or that of those that have one, by goal. */
-typedef enum { PAGE_SPENT = PAGE_CLASSES, PAGE_AGING, PAGE_LISTS, PAGE_NOWHERE } page_which;
-typedef enum { NOT_WAITING, WAITS_UNTAGGED, WAITS_QUEUED } page_wait_list;
 
 typedef struct {
     heap_page *first, *last;

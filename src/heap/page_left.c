@@ -55,7 +55,11 @@ leave(heap_local *left, heap_local *orphans)
 static void
 look_for_left(heap *h)
 {
+#ifdef QC_BREAK_PAGE_ALL_LOCALS
+    for (h->cursor = NULL;;) {
+#else
     for (int i = 0; i < PAGE_OTHERS; i++) {
+#endif
         heap_local *l = h->cursor != NULL ? h->cursor : qc_load_relaxed(&h->locals);
         page_count_seen();
         if (qc_load_relaxed(&l->listed) != 0 && heap_local_is_left(l) && !leave(l, h->orphans)) {

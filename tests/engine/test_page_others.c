@@ -295,6 +295,80 @@ test_H5_a_block_that_comes_back_to_a_page_just_found_full(void)
 }
 #endif
 
+#ifdef QC_DEBUG
+/* A page that waited and was filled up again waits nowhere any more.  Its blocks all come
+ * back at once, from threads that have yet to settle it: it is not taken away before one of
+ * them has, and none of the owner's other pages is lost with it. */
+static _Atomic uint32_t parked, unparked;
+static _Thread_local bool parks;
+
+static void
+park(const char *place)
+{
+    if (!parks || strcmp(place, "page settle") != 0)
+        return;
+    qc_add_acq_rel(&parked, 1u);
+    while (!qc_load_acquire(&unparked))
+        sleep_ms(1);
+}
+
+static void
+do_retire_and_park(void *block)
+{
+    CHECK(qsbr_register(domain) != NULL);
+    parks = true;
+    heap_retire(h, block, BIG);
+    parks = false;
+}
+
+static void
+test_H4_a_page_that_is_filled_up_again(void)
+{
+    place_begin();
+    void *a[BIGS], *b[BIGS], *c[BIGS];
+    stepper *others[BIGS];
+    qc_store_relaxed(&parked, 0u);
+    qc_store_relaxed(&unparked, 0u);
+    get_many(a, BIGS, BIG);
+    get_many(b, BIGS, BIG);
+    get_many(c, 1, BIG);
+    heap_page *p = page_of(b[0]), *q = page_of(c[0]);
+    free_many(b, BIGS, BIG);
+    CHECK(waits(p));
+    get_many(c + 1, BIGS - 1, BIG);
+    get_many(b, BIGS, BIG);
+    heap_free(h, c[BIGS - 1], BIG);
+    get_many(c + BIGS - 1, 1, BIG); /* finds p full on the way */
+    CHECK(page_of(c[BIGS - 1]) == q && page_of(b[BIGS - 1]) == p && live_in(p) == BIGS);
+    CHECK(page_state_of(qc_load_relaxed(&p->state)) == PAGE_OFF);
+    CHECK_EQ(heap_waiting_bytes(h), 0);
+    heap_free(h, a[0], BIG); /* listed, with q */
+    qc_yield_hook = park;
+    for (int i = 0; i < BIGS; i++)
+        stepper_start(others[i] = stepper_new(), do_retire_and_park, b[i]);
+    while (qc_load_acquire(&parked) < BIGS)
+        sleep_ms(1);
+    heap_collect(h, true);
+    CHECK_EQ(live_in(p), 0);
+    CHECK(page_state_of(qc_load_relaxed(&p->state)) == PAGE_OFF); /* none has found it */
+    qc_store_release(&unparked, 1u);
+    for (int i = 0; i < BIGS; i++) {
+        stepper_wait(others[i]);
+        stepper_end(others[i]);
+    }
+    qc_yield_hook = NULL;
+    CHECK(waits(p));
+    heap_collect(h, true);
+    CHECK(page_state_of(qc_load_relaxed(&p->state)) == PAGE_NOBODYS);
+    get_many(a, 1, BIG);
+    for (int i = 0; i < BIGS; i++)
+        CHECK(page_of(a[i]) == page_of(a[1]) && (i == 0 || intact(a[i], BIG)) && intact(c[i], BIG));
+    free_many(a, BIGS, BIG);
+    free_many(c, BIGS, BIG);
+    place_end();
+}
+#endif
+
 /* Blocks that come back to a full page from elsewhere are found by the owner, each
  * generation after its goal. */
 static void
@@ -938,6 +1012,7 @@ main(void)
     RUN(test_H5_a_duty_that_comes_late);
     RUN(test_H5_a_duty_that_is_late_at_the_lock);
     RUN(test_H5_a_block_that_comes_back_to_a_page_just_found_full);
+    RUN(test_H4_a_page_that_is_filled_up_again);
 #endif
     RUN(test_H5_the_owner_finds_what_others_retired);
     RUN(test_H5_freeing_another_thread_s_block);

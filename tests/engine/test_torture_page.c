@@ -186,6 +186,91 @@ test_H2_H4_H5_at_every_place(void)
 }
 #endif
 
+/* Pages of one to four blocks, which are full, empty and in use again all the time: an
+ * owner, threads that retire its blocks, and two that collect and use what has become
+ * free for another class.  (Of seven, where debug builds' few are not to be had.) */
+#ifdef QC_DEBUG
+enum { SMALL = 256, ROUNDS = 4 };
+#else
+enum { SMALL = BIG, ROUNDS = 1 };
+#endif
+enum { RETIRERS = 3, COLLECTORS = 2, IN_HAND = 12 };
+
+static _Atomic(uint64_t *) handed[IN_HAND];
+
+/* Filled with its own address, so that two users of one block are seen. */
+static uint64_t *
+small_new(size_t size)
+{
+    uint64_t *block = heap_alloc(h, size);
+    CHECK(block != NULL);
+    for (size_t i = 1; i < size / sizeof *block; i++)
+        block[i] = (uintptr_t)block ^ size;
+    return block;
+}
+
+static void
+small_retire(uint64_t *block, size_t size, bool now)
+{
+    for (size_t i = 1; i < size / sizeof *block; i++)
+        CHECK_EQ(block[i], (uintptr_t)block ^ size);
+    if (now)
+        heap_free(h, block, size);
+    else
+        heap_retire(h, block, size);
+    qc_add_relaxed(&retired, 1u);
+}
+
+static void
+own_retire_or_collect(void *arg, unsigned who)
+{
+    uint64_t random = a_seed();
+    (void)arg;
+    CHECK(qsbr_register(domain) != NULL);
+    while (!time_is_over()) {
+        uint64_t dice = chance(&random);
+        _Atomic(uint64_t *) *place = &handed[(dice >> 8) % IN_HAND];
+        if (who > RETIRERS) { /* collects */
+            uint64_t *others[4];
+            size_t size = SMALL / 2 - 16 * who;
+            heap_collect(h, dice % 2 != 0);
+            for (int i = 0; i < 4; i++)
+                others[i] = small_new(size);
+            for (int i = 0; i < 4; i++)
+                small_retire(others[i], size, dice % 3 == 0);
+            continue;
+        }
+        uint64_t *block = who == 0 ? small_new(SMALL) : NULL;
+        block = qc_exchange_acq_rel(place, block);
+        if (block != NULL)
+            small_retire(block, SMALL, dice % 4 == 0);
+    }
+}
+
+static void
+test_H4_H5_pages_of_few_blocks(void)
+{
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        place_begin();
+        heap_page_limit = round % 2 != 0 ? HEAP_PAGE_LIMIT : (size_t)1 << 40;
+#ifdef QC_DEBUG
+        page_blocks = round;
+        qc_yield_at_random(20);
+#endif
+        run_threads_for(600, 1 + RETIRERS + COLLECTORS, own_retire_or_collect, NULL);
+#ifdef QC_DEBUG
+        qc_yield_at_random(0);
+#endif
+        for (int i = 0; i < IN_HAND; i++) {
+            uint64_t *block = qc_exchange_acq_rel(&handed[i], NULL);
+            if (block != NULL)
+                small_retire(block, SMALL, true);
+        }
+        report("sum", "blocks of few a page", qc_exchange_acq_rel(&retired, 0u));
+        place_end();
+    }
+}
+
 #if defined(QC_DEBUG) && !HARNESS_SANITIZED /* on libc, which may be called after a fork */
 /* Q10: children of forks in the middle of all that.  What the threads that are gone
  * had in hand may be lost, a page a thread at most; all else works. */
@@ -265,6 +350,7 @@ main(void)
 #ifdef QC_DEBUG
     RUN(test_H2_H4_H5_at_every_place);
 #endif
+    RUN(test_H4_H5_pages_of_few_blocks);
 #if defined(QC_DEBUG) && !HARNESS_SANITIZED
     RUN(test_Q10_forks_at_any_moment);
 #endif
