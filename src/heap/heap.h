@@ -16,7 +16,9 @@
  *      with its symbols hidden, and nothing of it overrides malloc, neither in
  *      the process nor inside the extension.
  *  T4  Bytes in pages that wait for reuse are counted too: when what waits
- *      without a goal is more than heap_page_limit, the write sequence advances.
+ *      without a goal is more than heap_page_limit, and has heap_page_batch blocks or more
+ *      (so that large ones do not cost an advance for each dozen), the write sequence
+ *      advances.
  *
  * heap_alloc, heap_free, heap_collect and heap_delete may call mimalloc, so never
  * from a TLS destructor or without an attached thread: mimalloc has no fork

@@ -10,7 +10,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 COMPILER = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), None)
 LIMIT, LARGE_LIMIT = 300, 1500  # seconds
-DEPTH = 100_000  # a thousand is enough so far
+DEPTH = {"page": 9_000_000}  # else a thousand is enough so far
 
 
 def what_is_lacking():
@@ -50,6 +50,9 @@ MODELS = {
     "K3: two assignments": Model("moved", "ASSIGNERS=2", WITHOUT),
     "K1: slots that are used again": Model("slots", "", WITHOUT),
     "K1: slots that are used again, and a growth": Model("slots", "OPS=3 TABLES=2", WITHOUT),
+    "H4: two owners": Model("page", "", WITHOUT),
+    "H4: two blocks, two that retire": Model("page", "OWNERS=1 BLOCKS=2 RETIRERS=2", WITHOUT),
+    "H5: an owner that ends": Model("page", "ADOPT", WITHOUT),
 }
 LARGER = {
     "Q1: two readers come twice, fenced": Model("qsbr", "READERS=2 SECTIONS=2 FENCED"),
@@ -59,6 +62,9 @@ LARGER = {
     ),
     "T6: a batch and two readers": Model("qsbr", "READERS=2 BATCH FENCED"),
     "K3: growing twice, two assignments": Model("moved", "TABLES=3 ASSIGNERS=2", WITHOUT),
+    "H4: two owners, two blocks": Model("page", "BLOCKS=2", WITHOUT),
+    "H4: three blocks, two that retire": Model("page", "OWNERS=1 BLOCKS=3 RETIRERS=2", WITHOUT),
+    "H5: an owner that ends, two blocks": Model("page", "BLOCKS=2 ADOPT", WITHOUT),
     "K3: two readers, two assignments": Model("moved", "READERS=2 ASSIGNERS=2", WITHOUT),
     "K1: five changes": Model("slots", "OPS=5", WITHOUT),
     "K1: two readers": Model("slots", "OPS=3 READERS=2", WITHOUT),
@@ -100,15 +106,21 @@ MUTANTS = {
     "DELETION_EMPTIES": Model("slots", "", WITHOUT),
     "DELETION_BY_SLOT": Model("slots", "", WITHOUT),
     "ENTRY_REUSED": Model("slots", "", WITHOUT),
+    "UNLISTED_WAITS": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
+    "PHASE_STAYS": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
+    "SETTLE_BLIND": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
+    "TAG_EARLY": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
+    "EMPTY_NOT_SETTLED": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
 }
 PROPERTY = {
     "qsbr": r"assertion violated.*\b(hold|freed)\b",
     "moved": r"assertion violated.*\b(now|was_absent|next)\b",
     "slots": r"assertion violated.*\b(now|was_absent)\b",
+    "page": r"assertion violated.*\b(listed|waiting|untouched|busy)\b",
 }
 INCOMPLETE = "Search not completed|max search depth too small|out of memory|error:"
 # Threads that never end.
-ENDLESS = {"memory"}
+ENDLESS = {"memory", "owner", "retirer", "collector"}
 
 
 def run(command, folder, limit):
@@ -127,7 +139,7 @@ def verify(folder, model, mode, more=(), optimize="-O1", large=False):
         + ["-DCOLLAPSE"] * large
         + ["-o", "pan", "pan.c"],
         # -w: a hash table of 128 MiB, or of 1 MiB where states are few.
-        ["./pan", f"-m{DEPTH}", "-w24" if optimize == "-O1" else "-w17"],
+        ["./pan", f"-m{DEPTH.get(model.file, 100_000)}", "-w24" if optimize == "-O1" else "-w17"],
     ]
     said = ""
     for step in steps:
