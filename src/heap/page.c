@@ -175,7 +175,11 @@ page_take_batch(heap_local *l)
 #endif
     for (; n > 0; n--) {
         heap_page *p = spent->first;
+#ifdef QC_BREAK_BLOCK_AT_ONCE
+        promote(p, qc_load_relaxed(&l->heap->domain->rd_seq));
+#else
         promote(p, goal);
+#endif
         page_drop(l, p);
         page_put(l, p, PAGE_AGING, false);
         page_check(p);
@@ -207,15 +211,6 @@ gather(heap_local *l, heap_page *p)
 {
     if (page_has_block(p) || renew(l, p))
         return true;
-#ifdef QC_BREAK_BLOCK_AT_ONCE
-    if (state_live(qc_load_relaxed(&p->state)) == 0) {
-        if (qc_load_relaxed(&p->older) == NULL) {
-            collect_foreign(p);
-            promote(p, 0);
-        }
-        p->older_goal = qc_load_relaxed(&l->heap->domain->rd_seq);
-    }
-#endif
     if (qc_load_relaxed(&p->older) != NULL && qsbr_goal_reached(l->heap->domain, p->older_goal))
         free_older(l, p);
     page_check(p);
