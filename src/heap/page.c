@@ -310,7 +310,7 @@ take_block(heap_local *l, heap_page *p)
     return pop(p);
 }
 
-static void *
+static QC_NOINLINE void *
 page_alloc_slow(heap_local *l, unsigned class)
 {
     for (bool looked = false;;) {
@@ -371,7 +371,7 @@ push(_Atomic(heap_block *) *list, heap_block *b)
 }
 
 /* By the owner: the block has a list before the page may become empty. */
-static uint64_t
+QC_INLINE uint64_t
 give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
 {
     if (retire) {
@@ -392,7 +392,7 @@ give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
 
 /* H5: by anybody else, one CAS for the list and the count.  (The list is taken as a
  * whole, so a head that comes back is as good as one that stayed.) */
-static uint64_t
+QC_INLINE uint64_t
 give_foreign(heap_page *p, heap_block *b, uint64_t s)
 {
     uint64_t head = (uint64_t)((char *)b - p->base) / PAGE_GRAIN << STATE_FOREIGN_SHIFT;
@@ -405,6 +405,22 @@ give_foreign(heap_page *p, heap_block *b, uint64_t s)
     return after;
 }
 
+/* After the CAS that left `s`.  `flag`: a retired block is found on any list, a free one is
+ * looked for on the class's list only. */
+QC_INLINE void
+settle_after(heap *h, heap_page *p, uint64_t s, uint64_t flag)
+{
+    /* From here on the page may be anybody's.  Its descriptor stays. */
+    qc_yield("page settle");
+    if (qc_unlikely((s & STATE_LAST) != 0)) {
+        if (state_live(s) == 0)
+            heap_unref(h);
+    }
+    else if (qc_unlikely((s & flag) == 0 || (state_live(s) == 0 && (s & STATE_UNTAGGED) == 0))) {
+        page_settle(p);
+    }
+}
+
 void
 page_give(heap *h, heap_local *l, void *block, bool retire)
 {
@@ -413,23 +429,13 @@ page_give(heap *h, heap_local *l, void *block, bool retire)
     bool mine = l != NULL && (s & STATE_TAG) == l->tag;
     qc_assert(state_live(s) != 0 && (s & STATE_TAG) != 0);
     page_show(block, sizeof(heap_block));
-    if (retire || !mine)
-        qc_add_relaxed(&(l != NULL ? l : h->common)->retired_bytes, p->block_bytes);
-    if (mine)
-        s = give_own(p, block, retire, s);
-    else
-        s = give_foreign(p, block, s);
-    /* From here on the page may be anybody's.  Its descriptor stays. */
-    qc_yield("page settle");
-    if (qc_unlikely((s & STATE_LAST) != 0)) {
-        if (state_live(s) == 0)
-            heap_unref(h);
+    if (mine && !retire) {
+        settle_after(h, p, give_own(p, block, false, s), STATE_READY);
+        return;
     }
-    /* A free block is looked for on the class's list only. */
-    else if (qc_unlikely((s & (mine && !retire ? STATE_READY : STATE_LISTED)) == 0 ||
-                         (state_live(s) == 0 && (s & STATE_UNTAGGED) == 0))) {
-        page_settle(p);
-    }
+    qc_add_relaxed(&(l != NULL ? l : h->common)->retired_bytes, p->block_bytes);
+    s = mine ? give_own(p, block, true, s) : give_foreign(p, block, s);
+    settle_after(h, p, s, STATE_LISTED);
 }
 
 /* ---- what must hold ---- */
