@@ -42,12 +42,8 @@ set_room(retire_local *local, uintptr_t n)
 static retire_local *
 find_local(retire_queue *engine, qsbr_record *rec)
 {
-    uint64_t tenure = qc_load_relaxed(&rec->tenure);
-    /* acquire: partner is the release in retire_local_get. */
-    for (retire_local *l = qc_load_acquire(&engine->locals); l != NULL; l = l->next)
-        if (l->rec == rec)
-            return l->tenure == tenure ? l : NULL;
-    return NULL;
+    retire_local *l = retire_local_find(engine, rec);
+    return l != NULL && l->tenure == qc_load_relaxed(&rec->tenure) ? l : NULL;
 }
 
 static retire_local *

@@ -16,10 +16,15 @@ numbers_drop(retire_local *local)
 {
     numbers *n = local->kept_above;
     local->kept_above = NULL;
-    if (n == NULL)
-        return;
-    forget(n);
-    free(n);
+    if (n != NULL)
+        numbers_free(n);
+}
+
+void
+numbers_free(void *kept)
+{
+    forget(kept);
+    free(kept);
 }
 
 void

@@ -140,6 +140,7 @@ threads_init_state(qc_state *state)
         PyErr_NoMemory();
         return -1;
     }
+    state->queue->drop_kept = numbers_free;
     state->queue_id = state->queue->id;
     (void)qc_add_relaxed(&threads_states, 1u);
     qc_lock_init(&state->waits_lock);

@@ -40,9 +40,12 @@ scan(qsbr_domain *domain, uint64_t seq)
     uint64_t lowest = seq;
     /* acquire: partner is the release store of the chunk list in take_record. */
     for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
-        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
+        /* acquire: partner is mark_registered; a cleared bit's record has left its last
+         * section (struct qsbr_chunk says why a bit may be missed). */
+        uint32_t left = qc_load_acquire(&c->registered);
+        for (; left != 0; left &= left - 1) {
             /* acquire: partners are the releases of qsbr_go_offline and _online. */
-            uint64_t s = qc_load_acquire(&c->records[i].seq);
+            uint64_t s = qc_load_acquire(&c->records[__builtin_ctz(left)].seq);
             if (s != QSBR_OFFLINE && qsbr_before(s, lowest))
                 lowest = s;
         }

@@ -123,14 +123,25 @@ struct qsbr_record {
     _Atomic uint64_t tenure;  /* how many threads had it so far */
     qsbr_record *free_next;   /* (registry lock) */
     qsbr_record *thread_next; /* (owner) the thread's other domains */
+    uint32_t number;          /* of the domain's records, from 0 on; written once */
 };
 
 #define QSBR_CHUNK_RECORDS 32
 
-/* Records live in chunks that never move, so that a scan needs no lock. */
+/* Records live in chunks that never move, so that a scan needs no lock.  Each chunk has
+ * a bit for each of its registered records: a scan reads those, and of a chunk whose
+ * threads have all ended one word.
+ *
+ * Why a scan may skip a record whose bit it does not see.  Registering sets the bit,
+ * then fences (register_record); the poll fences (fence, qsbr.c), then scans.  If the
+ * scan misses the bit, the poll's fence came first, so every section of that record
+ * sees the unlinks that were advanced to before it, and these are all that the scan
+ * answers for.  A bit that was cleared is loaded with acquire: the record's last
+ * section comes before the free. */
 struct qsbr_chunk {
     qsbr_record records[QSBR_CHUNK_RECORDS];
     struct qsbr_chunk *next;
+    _Atomic uint32_t registered; /* (registry lock to write) a bit a record */
 };
 
 struct qsbr_domain {
@@ -138,6 +149,7 @@ struct qsbr_domain {
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t rd_seq; /* highest goal known as reached */
     _Atomic uint64_t fenced;     /* highest sequence that was loaded before a finished barrier */
     _Atomic uint32_t registered; /* records that exist */
+    _Atomic uint32_t ends;       /* (registry lock to write) records given back so far */
     _Atomic uint32_t broken;     /* heavy barriers that failed: nothing is freed any more */
     _Atomic uint64_t advances, polls, heavy_barriers;
     _Alignas(QC_LINE_PAIR) qc_lock lock; /* the registry lock */
@@ -146,6 +158,7 @@ struct qsbr_domain {
     _Atomic uint32_t refs;               /* creator + records; the last one frees */
     _Atomic(struct qsbr_chunk *) chunks; /* grows under the registry lock, never shrinks */
     qsbr_record *free;                   /* (registry lock) */
+    uint32_t n_records;                  /* (registry lock) in all chunks */
     qsbr_domain *all_next, *all_prev;    /* (list lock) for the fork handler */
 };
 

@@ -54,9 +54,11 @@ take_record(qsbr_domain *domain)
         memset(chunk, 0, sizeof *chunk);
         for (int i = QSBR_CHUNK_RECORDS - 1; i >= 0; i--) {
             chunk->records[i].domain = domain;
+            chunk->records[i].number = domain->n_records + (uint32_t)i;
             chunk->records[i].free_next = domain->free;
             domain->free = &chunk->records[i];
         }
+        domain->n_records += QSBR_CHUNK_RECORDS;
         chunk->next = qc_load_relaxed(&domain->chunks);
         /* release: partner is the acquire load in the scan, which finds zeroed
          * (offline) records. */
@@ -77,8 +79,20 @@ record_unref(qsbr_record *rec)
     qc_lock_acquire(&domain->lock);
     rec->free_next = domain->free;
     domain->free = rec;
+    qc_add_relaxed(&domain->ends, 1u);
     qc_lock_release(&domain->lock);
     domain_unref(domain);
+}
+
+/* Under the registry lock: the bit by which scans find the record. */
+static void
+mark_registered(qsbr_record *rec, bool registered)
+{
+    uint32_t i = rec->number % QSBR_CHUNK_RECORDS;
+    struct qsbr_chunk *chunk = (struct qsbr_chunk *)(void *)(rec - i); /* its first member */
+    uint32_t bits = qc_load_relaxed(&chunk->registered), mine = (uint32_t)1 << i;
+    /* release: partner is the scan; the record's sections come before a cleared bit. */
+    qc_store_release(&chunk->registered, registered ? bits | mine : bits & ~mine);
 }
 
 /* The record this thread has or had in `domain`, or NULL.  (A record of a domain
@@ -129,12 +143,15 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         rec->look_in = QSBR_LOOK_EVERY;
         qc_store_relaxed(&rec->state, domain->shutting_down ? QSBR_SHUTTING_DOWN : QSBR_DETACHED);
         qc_store_release(&rec->registered, 1u);
+#ifndef QC_BREAK_NOT_IN_THE_SCAN
+        mark_registered(rec, true);
+#endif
         qc_add_acq_rel(&domain->registered, 1u);
     }
     qc_lock_release(&domain->lock);
     /* A poll leaves the heavy barrier out where no other record exists.
-     * Partner: the fence in fence (qsbr.c), before that look.  Either it sees this
-     * record, or this thread's sections see the unlink that it polls for. */
+     * Partner: the fence in fence (qsbr.c), before that look and before the scan's.  Either
+     * they see this record, or this thread's sections see the unlink that it polls for. */
     qc_fence_seq_cst();
     return rec;
 }
@@ -181,6 +198,7 @@ unregister(qsbr_record *rec)
     qc_store_release(&rec->registered, 0u);
     if (was) {
         qc_store_release(&rec->seq, QSBR_OFFLINE);
+        mark_registered(rec, false);
         /* release: partner is the load of `registered` in fence (qsbr.c);
          * sections of this record end before a poll does without it. */
         qc_sub_acq_rel(&domain->registered, 1u);
@@ -338,6 +356,7 @@ static void
 forget_others(qsbr_domain *d, qsbr_record *mine)
 {
     d->free = NULL;
+    qc_add_relaxed(&d->ends, 1u);
     for (struct qsbr_chunk *c = qc_load_relaxed(&d->chunks); c != NULL; c = c->next) {
         for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
             qsbr_record *rec = &c->records[i];
@@ -349,6 +368,7 @@ forget_others(qsbr_domain *d, qsbr_record *mine)
             qc_store_relaxed(&rec->refs, 0u);
             qc_store_relaxed(&rec->registered, 0u);
             qc_store_relaxed(&rec->holds_forks, 0u);
+            mark_registered(rec, false);
             rec->free_next = d->free;
             d->free = rec;
         }

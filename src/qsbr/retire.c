@@ -12,6 +12,8 @@ retire_limits retire_limit = {
     .hard_bytes = RETIRE_HARD_BYTES,
     .quiet_ns = RETIRE_QUIET_NS,
     .wait_ns = RETIRE_WAIT_NS,
+    .look_ns = RETIRE_LOOK_NS,
+    .poll_ns = RETIRE_POLL_NS,
 };
 static _Atomic uint64_t next_queue_id = 1;
 
@@ -23,7 +25,7 @@ retire_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- queues and locals ---- */
+/* ---- queues ---- */
 
 retire_queue *
 retire_queue_new(qsbr_domain *domain)
@@ -45,7 +47,8 @@ bool
 retire_queue_is_empty(retire_queue *queue)
 {
     for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
-        if (qc_load_acquire(&l->open) != NULL || qc_load_acquire(&l->closed) != NULL)
+        if (retire_batch_of(qc_load_acquire(&l->open)) != NULL ||
+            qc_load_acquire(&l->closed) != NULL)
             return false;
     return true;
 }
@@ -68,21 +71,13 @@ retire_queue_unref(retire_queue *queue)
         qc_poison(l, sizeof *l);
         free(l);
     }
+    for (int i = 0; i < RETIRE_SEGMENTS; i++)
+        free((void *)qc_load_relaxed(&queue->segments[i]));
     qc_poison(queue, sizeof *queue);
     free(queue);
 }
 
-/* ---- retiring ---- */
-
-void
-retire_push_closed(retire_local *local, retire_batch *batch)
-{
-    retire_batch *head = qc_load_relaxed(&local->closed);
-    do
-        batch->next = head;
-    /* release: partner is the exchange that takes the list. */
-    while (!qc_cas_acq_rel(&local->closed, &head, batch));
-}
+/* ---- what is held (T7) ---- */
 
 static void
 raise_to(_Atomic uint64_t *most, uint64_t value)
@@ -92,33 +87,50 @@ raise_to(_Atomic uint64_t *most, uint64_t value)
         ;
 }
 
-/* T7: how much may be held where this is the largest block of it. */
-static uint64_t
-limit_beside(uint64_t largest)
+uint64_t
+retire_bound(uint64_t largest)
 {
     if (largest > retire_limit.batch_bytes)
         return retire_limit.batch_bytes / 2 + largest / 2;
     return retire_limit.hard_bytes + 2 * largest;
 }
 
-/* T7.  Threads may overtake each other here: a flag that is left up wrongly is taken
- * down by the writer that finds it, one left down is put up with the next batch. */
+/* What threads' open batches hold at most without the queue's knowing. */
+static uint64_t
+unpublished_most(retire_queue *queue)
+{
+    uint64_t n = qc_load_relaxed(&queue->listed);
+    return (n < RETIRE_ALLOWANCES ? n : RETIRE_ALLOWANCES) * retire_allowance();
+}
+
+/* Threads may overtake each other here: a flag that is left up wrongly is taken down by
+ * the writer that finds it, one left down is put up with the next batch. */
 static void
 weigh(retire_queue *queue, uint64_t bytes)
 {
     bytes += qc_load_relaxed(&queue->others);
-    uint64_t limit = limit_beside(qc_load_relaxed(&queue->largest));
+    uint64_t limit = retire_bound(qc_load_relaxed(&queue->largest));
     if (bytes <= limit && qc_load_relaxed(&queue->allowed) != 0)
         qc_store_relaxed(&queue->allowed, 0u);
-    uint32_t over = bytes > limit + 2 * qc_load_relaxed(&queue->allowed);
-    if (qc_load_relaxed(&queue->over) != over)
-        qc_store_relaxed(&queue->over, over);
+    limit += 2 * qc_load_relaxed(&queue->allowed);
+    uint32_t over = bytes + unpublished_most(queue) > limit;
+    if (qc_load_relaxed(&queue->over) == over)
+        return;
+    qc_store_relaxed(&queue->over, over);
+    if (over)
+        qc_store_relaxed(&queue->next_look, 0u); /* T6: one look at once */
 }
 
 void
 retire_weigh(retire_queue *queue)
 {
     weigh(queue, qc_load_relaxed(&queue->bytes));
+}
+
+uint64_t
+retire_bound_now(retire_queue *queue)
+{
+    return retire_bound(qc_load_relaxed(&queue->largest)) + 2 * qc_load_relaxed(&queue->allowed);
 }
 
 void
@@ -129,147 +141,102 @@ retire_note_others(retire_queue *queue, uint64_t bytes)
 }
 
 void
-retire_count(retire_queue *queue, retire_batch *batch, bool held)
+retire_publish(retire_local *from, retire_batch *batch)
 {
-    uint64_t bytes, n = batch->n - batch->first;
-    batch->counted = held;
-    if (held) {
-        bytes = qc_add_relaxed(&queue->bytes, batch->bytes) + batch->bytes;
-        qc_add_relaxed(&queue->items, n);
-        raise_to(&queue->bytes_peak, bytes);
-        raise_to(&queue->largest, batch->largest);
-    }
-    else {
-        bytes = qc_sub_relaxed(&queue->bytes, batch->bytes) - batch->bytes;
-        qc_sub_relaxed(&queue->items, n);
-        if (bytes == 0)
-            qc_store_relaxed(&queue->largest, 0u);
-    }
+    retire_queue *queue = from->queue;
+    uint64_t more = batch->bytes - batch->published;
+    if (more == 0)
+        return;
+    batch->published = batch->bytes;
+    uint64_t bytes = qc_add_relaxed(&queue->bytes, more) + more;
+    raise_to(&queue->bytes_peak, bytes);
+    raise_to(&queue->largest, batch->largest);
+    /* release: a thread that sees this sees what it takes back (retire_held). */
+    qc_add_acq_rel(&from->out_bytes, more);
     weigh(queue, bytes);
 }
 
-/* Taken, then one advance, then tagged (see the header). */
-static void
-tag(retire_queue *queue, retire_batch *batch)
+void
+retire_hold(retire_local *from, retire_batch *batch)
 {
-#ifdef QC_BREAK_GOAL_NOT_ADDED
-    batch->goal = qc_load_acquire(&queue->domain->wr_seq) + QSBR_STEP;
-#elif defined(QC_BREAK_GOAL_BEFORE_BATCH) || defined(QC_BREAK_TAG_BEFORE_LAST_ITEM)
-    if (batch->goal == 0)
-        batch->goal = qsbr_advance(queue->domain);
-#else
-    batch->goal = qsbr_advance(queue->domain);
-#endif
-    qc_add_relaxed(&queue->batches, 1u);
-    retire_count(queue, batch, true);
+    retire_publish(from, batch);
+    batch->held = true;
+    qc_add_relaxed(&from->queue->items, batch->n - batch->first);
+    qc_add_acq_rel(&from->out_items, batch->n - batch->first); /* as in retire_publish */
+    qc_add_relaxed(&from->queue->batches, 1u);
 }
 
 void
-retire_close(retire_local *local, retire_local *from, retire_batch *batch)
+retire_unhold(retire_queue *queue, retire_batch *batch)
 {
-    /* release: whoever sees this sees what it takes back (retire_held). */
-    qc_add_acq_rel(&from->out_bytes, batch->bytes);
-    qc_add_acq_rel(&from->out_items, batch->n);
-    tag(local->queue, batch);
-    retire_push_closed(local, batch);
+    batch->held = false;
+    batch->published = 0;
+    uint64_t bytes = qc_sub_relaxed(&queue->bytes, batch->bytes) - batch->bytes;
+    qc_sub_relaxed(&queue->items, batch->n - batch->first);
+    /* No block of what is left is larger than all of it. */
+    uint64_t largest = qc_load_relaxed(&queue->largest);
+    if (bytes < largest)
+        (void)qc_cas_relaxed(&queue->largest, &largest, bytes);
+    weigh(queue, bytes);
+}
+
+void
+retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
+{
+    *bytes = qc_load_relaxed(&queue->bytes);
+    *items = qc_load_relaxed(&queue->items);
+    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
+        /* acquire: partner is retire_publish.  What is taken back first: or the
+         * difference could be less than nothing. */
+        uint64_t out_bytes = qc_load_acquire(&l->out_bytes);
+        uint64_t out_items = qc_load_acquire(&l->out_items);
+        *bytes += qc_load_relaxed(&l->in_bytes) - out_bytes;
+        *items += qc_load_relaxed(&l->in_items) - out_items;
+    }
+}
+
+/* ---- retiring ---- */
+
+/* Taken, then one advance, then tagged (see the header). */
+void
+retire_tag(retire_queue *queue, retire_batch *chain)
+{
+    uint64_t goal = 0;
+#ifdef QC_BREAK_GOAL_NOT_ADDED
+    goal = qc_load_acquire(&queue->domain->wr_seq) + QSBR_STEP;
+#elif defined(QC_BREAK_GOAL_BEFORE_BATCH) || defined(QC_BREAK_TAG_BEFORE_LAST_ITEM)
+    if (chain->goal == 0)
+        goal = qsbr_advance(queue->domain);
+#else
+    goal = qsbr_advance(queue->domain);
+#endif
+    retire_batch *batch = chain;
+    do {
+        if (goal != 0)
+            batch->goal = goal;
+        batch = batch->next;
+    } while (batch != chain);
+}
+
+void
+retire_append_closed(retire_local *local, retire_batch *chain)
+{
+    /* acquire: partner is the release below, of the thread that had the local before.
+     * Others only take the chain, so the store overwrites nothing. */
+    retire_batch *closed = qc_exchange_acq_rel(&local->closed, NULL);
+    /* release: partner is the exchange that takes the chain. */
+    qc_store_release(&local->closed, retire_chain_append(closed, chain));
+}
+
+void
+retire_close(retire_local *local, retire_batch *batch)
+{
+    retire_hold(local, batch);
+    retire_tag(local->queue, retire_chain_of(batch));
+    retire_append_closed(local, batch);
     qc_store_relaxed(&local->since, retire_now_ns());
     qsbr_ask(local->rec);
     local->tell = true;
-}
-
-/* Whether the thread that `local` was for has ended, or was left behind by a fork.
- * acquire: partners are the releases in the registry's unregister and, where another
- * thread has the record, register_record; all that the thread did with its local is
- * seen. */
-static bool
-is_gone(retire_local *local)
-{
-    return qc_load_acquire(&local->rec->registered) == 0 ||
-           qc_load_acquire(&local->rec->tenure) != local->tenure;
-}
-
-/* What a thread that is gone was in the middle of is not going on.  What it had
- * unlinked by then is in its batches.  No fork comes between (the caller holds them
- * back, or a third process would find a batch twice, or none). */
-static void
-settle(retire_local *local)
-{
-    retire_batch *batch = local->running, *taken = local->taken;
-    if (local->spare == taken) /* reserving, or done with nothing to retire */
-        local->spare = NULL;
-    /* Out of there first: what is forked all the same, after a second, may leak. */
-    local->running = local->taken = NULL;
-    qc_yield("settle");
-    while (batch != NULL) {
-        retire_batch *next = batch->next;
-        if (!batch->counted)
-            retire_count(local->queue, batch, true);
-        retire_push_closed(local, batch);
-        batch = next;
-    }
-    if (taken != NULL) {
-        tag(local->queue, taken);
-        retire_push_closed(local, taken);
-    }
-    local->processing = local->tell = false;
-}
-
-void
-retire_mend(retire_queue *queue, qsbr_record *mine)
-{
-    /* acquire: partner is the release below. */
-    if (qc_likely(qc_load_acquire(&queue->generation) == qc_fork_generation))
-        return;
-    qc_lock_acquire(&queue->lock); /* an orphan is taken as any: the list grows by one store */
-    if (qc_load_relaxed(&queue->generation) != qc_fork_generation) {
-#ifndef QC_BREAK_MENDED_BESIDE_FORKS
-        qsbr_hold_forks(mine);
-#endif
-        /* Not those of the thread that forked: it may be in the middle of an item. */
-        for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
-            if (is_gone(l))
-                settle(l);
-        qsbr_let_forks(mine);
-        qc_store_release(&queue->generation, qc_fork_generation);
-    }
-    qc_lock_release(&queue->lock);
-}
-
-retire_local *
-retire_local_get(retire_queue *queue, qsbr_record *rec)
-{
-    retire_local *l;
-    retire_mend(queue, rec);
-    qc_lock_acquire(&queue->lock);
-    for (l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
-        if (l->rec == rec)
-            break;
-    if (l == NULL && (l = calloc(1, sizeof *l)) != NULL) {
-        l->rec = rec;
-        l->queue = queue;
-        l->next = qc_load_relaxed(&queue->locals);
-        /* release: partner is the acquire load in take_from_all. */
-        qc_store_release(&queue->locals, l);
-    }
-    qc_lock_release(&queue->lock);
-    uint64_t tenure = qc_load_relaxed(&rec->tenure);
-    if (l != NULL && l->tenure != tenure) {
-        qsbr_hold_forks(rec);
-        if (l->tenure != 0)
-            settle(l);
-        l->tenure = tenure;
-        qsbr_let_forks(rec);
-    }
-    return l;
-}
-
-/* acquire: partner is the release store in reopen. */
-retire_batch *
-retire_take_open(retire_local *local)
-{
-    if (qc_load_relaxed(&local->open) == NULL)
-        return NULL;
-    return qc_exchange_acq_rel(&local->open, NULL);
 }
 
 void
@@ -278,8 +245,8 @@ retire_make_empty(retire_batch *batch)
     batch->next = NULL;
     batch->goal = 0;
     batch->n = batch->first = batch->blocks = 0;
-    batch->bytes = batch->largest = 0;
-    batch->counted = false;
+    batch->bytes = batch->published = batch->largest = 0;
+    batch->held = false;
 }
 
 static QC_NOINLINE retire_batch *
@@ -346,19 +313,6 @@ retire_ref(retire_local *local, retire_fn fn, uint64_t arg)
 #endif
 }
 
-/* Puts the batch back in reach of others. */
-static void
-reopen(retire_local *local, retire_batch *batch, bool fresh)
-{
-    /* release: partner is the exchange by which the batch is taken. */
-    qc_store_release(&local->open, batch);
-    /* Only the owner writes `since`, after the batch: one that looks old to
-     * others may have been taken already (they find nothing), but none that is
-     * there is ever taken for new for longer than RETIRE_QUIET_NS. */
-    if (fresh)
-        qc_store_relaxed(&local->since, retire_now_ns());
-}
-
 /* The items of `from` at the end of `batch`, where they have room. */
 static void
 append(retire_batch *batch, retire_batch *from)
@@ -390,6 +344,20 @@ count_in(retire_local *local, retire_batch *batch)
     qc_store_relaxed(&local->in_items, qc_load_relaxed(&local->in_items) + batch->n);
 }
 
+/* T7: publishes what is more than may be unpublished.  True: the queue holds much, of
+ * which this batch has a share, and is to be closed early. */
+static bool
+is_needed(retire_local *local, retire_batch *open)
+{
+    if (qc_likely(open->bytes - open->published <= local->allowance))
+        return false;
+#ifndef QC_BREAK_OPEN_NOT_COUNTED
+    retire_publish(local, open);
+#endif
+    return open->bytes >= retire_allowance() &&
+           qc_load_relaxed(&local->queue->bytes) > retire_limit.queue_bytes;
+}
+
 void
 retire_commit(retire_local *local)
 {
@@ -401,11 +369,14 @@ retire_commit(retire_local *local)
         return;
     }
     qsbr_hold_forks(local->rec); /* the batches are in nobody's reach on their way */
-    retire_batch *open = retire_take_open(local);
+    uintptr_t was = retire_take(local);
+    retire_batch *open = retire_batch_of(was);
     bool fresh = open == NULL;
     count_in(local, batch);
+    if (qc_unlikely(retire_is_off(was)))
+        retire_allot(local);
     if (open != NULL && open->n + batch->n > RETIRE_BATCH_ITEMS) {
-        retire_close(local, local, open);
+        retire_close(local, open);
         open = NULL;
     }
     if (open != NULL) {
@@ -417,10 +388,14 @@ retire_commit(retire_local *local)
     }
     local->taken = NULL;
     if (open->blocks >= retire_limit.batch_blocks || open->bytes >= retire_limit.batch_bytes ||
-        open->n == RETIRE_BATCH_ITEMS)
-        retire_close(local, local, open);
-    else
-        reopen(local, open, fresh);
+        open->n == RETIRE_BATCH_ITEMS || qc_unlikely(is_needed(local, open))) {
+        retire_close(local, open);
+        open = NULL;
+    }
+    else if (fresh) {
+        qc_store_relaxed(&local->since, retire_now_ns());
+    }
+    retire_give_back(local, was, open);
     qsbr_let_forks(local->rec);
     if (qc_unlikely(local->tell)) {
         local->tell = false;

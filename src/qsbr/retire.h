@@ -62,14 +62,22 @@
 /* A batch that nobody adds to for this long is anybody's: longer than a thread
  * waits for the CPU, shorter than a user notices. */
 #define RETIRE_QUIET_NS ((uint64_t)50 * 1000 * 1000)
-/* Safe points also take what others left when the queue holds more than this: some
- * threads' worth of full batches. */
-#define RETIRE_QUEUE_BYTES ((size_t)8 << 20)
-/* T7, beside twice the largest block: a writer that outruns its readers stops here.  (A
- * block that closes its batch alone is waited for by itself.)  Low, since readers are
- * out of their sections after a microsecond and the wait is over then; high enough that
- * some threads can close batches together. */
+/* One thread looks after others, and at most so often. */
+#define RETIRE_LOOK_NS ((uint64_t)25 * 1000 * 1000)
+/* A poll that has said no is not repeated sooner, by any thread. */
+#define RETIRE_POLL_NS ((uint64_t)20 * 1000)
+/* T7: the domain's one limit, open batches included, beside twice the largest block: a
+ * writer that finds more waits.  (A block that closes its batch alone is waited for by
+ * itself.)  Low, since readers are out of their sections after a microsecond and the
+ * wait is over then; high enough that some threads can close batches together. */
 #define RETIRE_HARD_BYTES ((size_t)4 << 20)
+/* At half of it threads close their batches early, and the looker takes young ones too. */
+#define RETIRE_QUEUE_BYTES (RETIRE_HARD_BYTES / 2)
+/* So that not every retirement writes to a line that all threads write to: the first
+ * RETIRE_ALLOWANCES locals on the list may each hold a share of the limit that the queue
+ * does not know of, a quarter of the limit together; the others publish each block. */
+#define RETIRE_SHARES 64
+#define RETIRE_ALLOWANCES 16
 /* Nobody keeps a reader off the CPU for longer but a debugger. */
 #define RETIRE_WAIT_NS ((uint64_t)1000 * 1000 * 1000)
 
@@ -78,9 +86,16 @@
 typedef struct {
     uint32_t batch_blocks;
     size_t batch_bytes, queue_bytes, hard_bytes;
-    uint64_t quiet_ns, wait_ns;
+    uint64_t quiet_ns, wait_ns, look_ns, poll_ns;
 } retire_limits;
 extern retire_limits retire_limit;
+
+/* T7: what a thread with an allowance may hold without publishing it. */
+static inline uint64_t
+retire_allowance(void)
+{
+    return retire_limit.hard_bytes / RETIRE_SHARES;
+}
 
 typedef void (*retire_fn)(uint64_t arg);
 typedef struct retire_queue retire_queue;
@@ -88,36 +103,55 @@ typedef struct retire_local retire_local;
 typedef struct retire_batch retire_batch;
 
 struct retire_local {
-    _Atomic(retire_batch *) open;   /* owner: exchange out, store back; others: exchange */
-    _Atomic(retire_batch *) closed; /* newest first; push by CAS, take by exchange */
-    _Atomic uint64_t since;         /* (owner writes) when the batch was opened or closed, ns */
-    /* What `open` holds is the difference. */
+    _Atomic uintptr_t open;         /* "The list" above: a batch, and how it stands */
+    _Atomic(retire_batch *) closed; /* a chain; the owner stores, with `open` in hand */
+    _Atomic uint64_t since;         /* when a batch was last opened or closed, ns */
+    /* What `open` holds beyond what the queue knows of is the difference. */
     _Atomic uint64_t in_bytes, in_items;   /* (owner writes) that came into it so far */
-    _Atomic uint64_t out_bytes, out_items; /* that it was closed with */
+    _Atomic uint64_t out_bytes, out_items; /* that were published */
+    uint64_t allowance;                    /* (owner) T7: may stay unpublished */
     retire_batch *taken;                   /* (owner) this operation's, from reserve to commit */
     retire_batch *running;                 /* (owner) waited for; then the first one's items run */
     retire_batch *spare;                   /* (owner) an empty batch, `taken` at the next reserve */
-    qsbr_record *rec;                      /* the thread is whoever has this record now */
-    uint64_t tenure;                       /* of that record, when `processing` was set */
+    retire_batch *gathered, *gathered_open; /* (owner, as the looker) chains on their way */
+    qsbr_record *rec;                       /* the thread is whoever has this record now */
+    uint64_t tenure; /* (queue's lock to write) of that record, whose local this is */
     retire_queue *queue;
-    void *kept_above;   /* (owner) what the layer above keeps for a thread, and frees */
-    retire_local *next; /* written once */
-    bool processing;    /* (owner) T5: not re-entrant */
-    bool tell;          /* (owner) the `ask` hook is due at commit */
+    void *kept_above;        /* (owner) what the layer above keeps for a thread, and frees */
+    retire_local *next;      /* written once */
+    retire_local *busy_next; /* (the looker, or the owner of a local that is not listed) */
+    uint64_t steps;          /* (owner) locals and closed batches that it has looked at */
+    int32_t look_again;      /* (owner) operations until it looks at the same goal again */
+    bool processing;         /* (owner) T5: not re-entrant */
+    bool tell;               /* (owner) the `ask` hook is due at commit */
 };
+
+typedef _Atomic(retire_local *) retire_segment;
+#define RETIRE_SEGMENTS 27 /* all record numbers of 32 bits */
 
 struct retire_queue {
     qsbr_domain *domain;
     uint64_t id;         /* never reused: thread-local caches compare it (Q5) */
     void (*ask)(void *); /* asks the main thread for a safe point; may be NULL */
     void *ask_arg;
+    void (*drop_kept)(void *);      /* frees what an ended thread's kept_above holds; may be NULL */
     _Atomic(retire_local *) locals; /* grows under `lock`; freed with the queue */
-    _Atomic uint32_t generation;    /* (lock) of the fork that Q10 has been done for */
-    _Atomic uint32_t over;          /* T7: a writer that comes now has to wait */
-    _Atomic uint32_t refs;          /* Q7 */
-    /* Closed and not yet run: */
+    _Atomic(retire_segment *) segments[RETIRE_SEGMENTS]; /* the same, by record number */
+    _Atomic uint32_t generation; /* (lock) of the fork that Q10 has been done for */
+    _Atomic uint32_t over;       /* T7: a writer that comes now has to wait */
+    _Atomic uint32_t refs;       /* Q7 */
+    /* T6 */
+    _Alignas(QC_LINE_PAIR) _Atomic(retire_local *) busy; /* push by CAS, take by exchange */
+    _Atomic uint64_t listed; /* locals that are listed; approximate by who is about to */
+    _Atomic uint64_t next_look, next_poll; /* ns */
+    _Atomic(retire_local *) looker;        /* of the thread that looks after others, or NULL */
+    retire_local *looking;                 /* (looker) the rest of what it took from `busy` */
+    retire_local *sweep_at;                /* (lock, by the looker) the next one, or NULL */
+    uint32_t sweep_ends;                   /* (lock) the domain's ends when the sweep began */
+    _Atomic uint32_t swept_ends;           /* (looker writes) the same, of the last whole one */
+    /* Closed and not yet run, and what is published of open ones: */
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t bytes, items, bytes_peak;
-    _Atomic uint64_t largest; /* block since the queue was last empty */
+    _Atomic uint64_t largest; /* no block that is held is larger */
     _Atomic uint64_t allowed; /* T7: held when a writer last went on */
     _Atomic uint64_t others;  /* T7: what retire_note_others said */
     _Atomic uint64_t items_run, bytes_run, batches;
@@ -136,6 +170,8 @@ bool retire_queue_is_empty(retire_queue *queue);
  * takes over what the last one left.  Takes the queue's lock: detached, as
  * registering is (Q8).  NULL: no memory. */
 retire_local *retire_local_get(retire_queue *queue, qsbr_record *rec);
+/* The local of that record, whichever thread's it is, or NULL: no lock, O(1). */
+retire_local *retire_local_find(retire_queue *queue, qsbr_record *rec);
 
 /* An operation that may retire up to n items: reserve, change, retire, commit.
  * No Python code may run from reserve to commit.  reserve may be called under a
@@ -161,6 +197,11 @@ retire_must_wait(retire_queue *queue)
 /* A safe point that takes what all threads left; true: there is room, or none to be
  * had by waiting (inside an item that runs, or a broken barrier). */
 bool retire_make_room(retire_local *local);
+/* T7, the formula: what may be held where this is the largest block of it, beyond live
+ * data and what iterators pin.  The enforcement, stats() and the tests use this. */
+uint64_t retire_bound(uint64_t largest);
+/* The same as of now, with what a writer that went on has been allowed. */
+uint64_t retire_bound_now(retire_queue *queue);
 /* Bytes held elsewhere for the same readers (pages that wait), as of now. */
 void retire_note_others(retire_queue *queue, uint64_t bytes);
 /* Waited long enough. */

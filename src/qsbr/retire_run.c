@@ -18,7 +18,7 @@ run_reached(retire_local *local)
     retire_batch *batch;
     while ((batch = local->running) != NULL) {
         n += batch->n - batch->first;
-        retire_count(queue, batch, false);
+        retire_unhold(queue, batch);
         qc_add_relaxed(&queue->items_run, batch->n - batch->first);
         qc_add_relaxed(&queue->bytes_run, batch->bytes);
         while (batch->first < batch->n) {
@@ -36,48 +36,6 @@ run_reached(retire_local *local)
     return n;
 }
 
-/* T6: takes the open batch of `other`, and its closed ones, over to `local`. */
-static void
-take_over(retire_local *local, retire_local *other)
-{
-#ifdef QC_BREAK_GOAL_BEFORE_BATCH
-    uint64_t goal = qsbr_advance(local->queue->domain);
-#endif
-    retire_batch *batch = retire_take_open(other);
-#ifdef QC_BREAK_GOAL_BEFORE_BATCH
-    if (batch != NULL)
-        batch->goal = goal;
-#endif
-    if (batch != NULL)
-        retire_close(local, other, batch);
-    if (other == local || qc_load_relaxed(&other->closed) == NULL)
-        return;
-    batch = qc_exchange_acq_rel(&other->closed, NULL);
-    while (batch != NULL) {
-        retire_batch *next = batch->next;
-        retire_push_closed(local, batch);
-        batch = next;
-    }
-}
-
-static void
-take_from_all(retire_local *local, bool quiet_only)
-{
-    retire_queue *queue = local->queue;
-    uint64_t now = retire_now_ns();
-    if (qc_load_relaxed(&queue->bytes) > retire_limit.queue_bytes)
-        quiet_only = false;
-    /* acquire: partner is the release store in retire_local_get. */
-    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
-        int64_t quiet = (int64_t)(now - qc_load_relaxed(&l->since));
-        if (quiet_only && quiet < (int64_t)retire_limit.quiet_ns)
-            continue;
-        qsbr_hold_forks(local->rec); /* a batch is in nobody's reach on its way */
-        take_over(local, l);
-        qsbr_let_forks(local->rec);
-    }
-}
-
 /* What the caller does about a goal that is not reached. */
 typedef enum {
     LEAVE,     /* come back later: a safe point */
@@ -86,73 +44,165 @@ typedef enum {
     INSIST,    /* at exit: a while, since a record may be online for good */
 } patience;
 
-static void
-wait_for(qsbr_domain *domain, uint64_t goal, patience how)
+/* T7: what a poll that says no costs all threads together is bounded: the next one comes
+ * after eight times as long as it took, or retire_limit.poll_ns where that is more. */
+#define POLL_PAUSE_MOST (1000 * 1000)
+
+static bool
+poll_paced(retire_queue *queue, uint64_t goal)
 {
+    uint64_t began = retire_now_ns();
+    if ((int64_t)(began - qc_load_relaxed(&queue->next_poll)) < 0)
+        return false;
+    if (qsbr_poll(queue->domain, goal))
+        return true;
+    if (retire_limit.poll_ns != 0) {
+        uint64_t now = retire_now_ns(), pause = 8 * (now - began);
+        pause = pause < POLL_PAUSE_MOST ? pause : POLL_PAUSE_MOST;
+        pause = pause > retire_limit.poll_ns ? pause : retire_limit.poll_ns;
+        qc_store_relaxed(&queue->next_poll, now + pause);
+    }
+    return false;
+}
+
+/* The oldest goal first: where that is not reached, none is, and one scan says so.  Where
+ * the poll for it went without a barrier on an earlier one's word, the newest needs its
+ * own. */
+static void
+poll_for(retire_queue *queue, uint64_t oldest, uint64_t newest)
+{
+    qsbr_domain *domain = queue->domain;
+    if (!qsbr_goal_reached(domain, oldest) && !poll_paced(queue, oldest))
+        return;
+    if (!qsbr_goal_reached(domain, newest) && qsbr_before(qc_load_acquire(&domain->fenced), newest))
+        (void)poll_paced(queue, newest);
+}
+
+static void
+wait_for(retire_queue *queue, uint64_t oldest, uint64_t newest, patience how)
+{
+    qsbr_domain *domain = queue->domain;
+    if (how != WAIT && how != INSIST) {
+        poll_for(queue, oldest, newest);
+        return;
+    }
+    /* No goal is later than this, in whatever order the batches are. */
+    newest = qc_load_acquire(&domain->wr_seq);
     if (how == WAIT) {
-        qsbr_wait(domain, goal);
+        qsbr_wait(domain, newest);
         return;
     }
     struct timespec step = {.tv_nsec = 100 * 1000};
-    for (int tries = how == INSIST ? 5000 : 1; !qsbr_poll(domain, goal) && --tries > 0;) {
+    for (int tries = 5000; !qsbr_poll(domain, newest) && --tries > 0;) {
         if (qc_load_relaxed(&domain->broken) != 0)
             return; /* it will never be */
         nanosleep(&step, NULL);
     }
 }
 
-/* Makes the thread's closed batches its running ones; returns the latest goal among
- * them, 0 if there are none. */
-static uint64_t
+/* Makes the thread's closed batches its running ones, oldest first, and returns the
+ * newest; NULL if there are none.  Q10: a fork finds them there, also while this thread
+ * waits. */
+static retire_batch *
 take_closed(retire_local *local)
 {
-    /* acquire: partner is the release in retire_push_closed. */
-    retire_batch *newest_first = qc_exchange_acq_rel(&local->closed, NULL);
-    uint64_t goal = newest_first == NULL ? 0 : newest_first->goal;
-    retire_batch *list = NULL; /* oldest first */
-    while (newest_first != NULL) {
-        retire_batch *next = newest_first->next;
-        if (qsbr_before(goal, newest_first->goal))
-            goal = newest_first->goal;
-        newest_first->next = list;
-        list = newest_first;
-        newest_first = next;
-    }
     qc_assert(local->running == NULL);
-    local->running = list; /* Q10: a fork finds it there, also while this thread waits */
-    return goal;
+    qsbr_hold_forks(local->rec); /* they are in nobody's reach on their way */
+    /* acquire: partner is the release in retire_append_closed. */
+    retire_batch *newest = qc_exchange_acq_rel(&local->closed, NULL);
+    if (newest != NULL) {
+        local->running = newest->next;
+        newest->next = NULL;
+    }
+    qsbr_let_forks(local->rec);
+    return newest;
 }
 
-/* Gives those back whose goal is not reached. */
-static void
-leave_unreached(retire_local *local)
+/* Whether a batch may run.  Each is asked about once for each time that it may. */
+static bool
+may_run(retire_local *local, retire_batch *batch)
 {
-    for (retire_batch **at = &local->running; *at != NULL;) {
-        retire_batch *batch = *at;
-        if (qsbr_goal_reached(local->queue->domain, batch->goal)) {
-            at = &batch->next;
-        }
-        else {
-            *at = batch->next;
-            retire_push_closed(local, batch);
-        }
-    }
+    local->steps++;
+    return qsbr_goal_reached(local->queue->domain, batch->goal);
+}
+
+/* Of the running ones, those from the first whose goal is not reached are closed again.
+ * Later ones are not looked at: their goals are later, but for those that were adopted,
+ * which wait a little longer. */
+static void
+leave_unreached(retire_local *local, retire_batch *newest)
+{
+    retire_batch *last = NULL, *batch = local->running;
+#ifdef QC_BREAK_ALL_LOOKED_AT
+    for (retire_batch *b = batch; b != NULL; b = b->next)
+        (void)may_run(local, b);
+#endif
+    for (; batch != NULL && may_run(local, batch); batch = batch->next)
+        last = batch;
+    if (batch == NULL)
+        return;
+    qsbr_hold_forks(local->rec);
+    if (last != NULL)
+        last->next = NULL;
+    else
+        local->running = NULL;
+    newest->next = batch;
+    uintptr_t was = retire_take(local);
+    if (retire_is_off(was))
+        retire_allot(local);
+    /* Before any that this thread has closed meanwhile. */
+    retire_batch *since = qc_exchange_acq_rel(&local->closed, NULL);
+    qc_store_release(&local->closed, retire_chain_append(newest, since));
+    retire_give_back(local, was, retire_batch_of(was));
+    qsbr_let_forks(local->rec);
 }
 
 /* Runs the closed batches of this thread whose goal is reached. */
 static size_t
 run_closed(retire_local *local, patience how)
 {
-    qsbr_hold_forks(local->rec); /* as in take_from_all */
-    uint64_t goal = take_closed(local);
-    qsbr_let_forks(local->rec);
-    if (local->running == NULL)
+    if (qc_load_relaxed(&local->closed) == NULL)
         return 0;
-    wait_for(local->queue->domain, goal, how);
-    qsbr_hold_forks(local->rec);
-    leave_unreached(local);
-    qsbr_let_forks(local->rec);
+    retire_batch *newest = take_closed(local);
+    if (newest == NULL)
+        return 0;
+    wait_for(local->queue, local->running->goal, newest->goal, how);
+    leave_unreached(local, newest);
     return run_reached(local);
+}
+
+/* For all threads' sake: the open batch is closed, whatever is in it. */
+static void
+close_mine(retire_local *local)
+{
+    if (retire_batch_of(qc_load_relaxed(&local->open)) == NULL)
+        return; /* only the owner opens one */
+    qsbr_hold_forks(local->rec);
+    uintptr_t was = retire_take(local);
+    if (retire_batch_of(was) != NULL)
+        retire_close(local, retire_batch_of(was));
+    if (!retire_is_off(was))
+        retire_give_back(local, was, NULL);
+    else /* another has taken it: there is nothing to list the local for */
+        qc_store_release(&local->open, (uintptr_t)0);
+    qsbr_let_forks(local->rec);
+}
+
+/* The pauses between looks at a goal that is not reached, in operations: the barrier has
+ * been paid for, what remains is a look at the records. */
+#define LOOK_AGAIN_FIRST (QSBR_LOOK_EVERY / 64)
+#define LOOK_AGAIN_LAST (QSBR_LOOK_EVERY / 8)
+
+static void
+come_back(retire_local *local, bool progress)
+{
+    if (qc_load_relaxed(&local->closed) == NULL || progress || local->look_again == 0)
+        local->look_again = LOOK_AGAIN_FIRST;
+    if (qc_load_relaxed(&local->closed) == NULL || local->rec->look_in <= local->look_again)
+        return;
+    local->rec->look_in = local->look_again;
+    if (local->look_again < LOOK_AGAIN_LAST)
+        local->look_again *= 2;
 }
 
 static size_t
@@ -163,15 +213,14 @@ process(retire_local *local, patience how)
         return 0;
     retire_mend(local->queue, local->rec);
     local->processing = true;
-    take_from_all(local, how == LEAVE);
+    if (how != LEAVE)
+        close_mine(local);
+    retire_look(local, how == LEAVE ? ONLY_QUIET : ALL_OF_THEM, how == WAIT || how == INSIST);
     local->tell = false;
     /* Before the items run: one that closes a batch asks again. */
     local->rec->look_in = QSBR_LOOK_EVERY;
     size_t n = run_closed(local, how);
-    /* Not yet reached: a reader is off the CPU.  Come back soon: the barrier has been
-     * paid for, what remains is a look at the records. */
-    if (qc_load_relaxed(&local->closed) != NULL && local->rec->look_in > QSBR_LOOK_EVERY / 64)
-        local->rec->look_in = QSBR_LOOK_EVERY / 64;
+    come_back(local, n != 0);
     local->processing = false;
     return n;
 }
@@ -215,19 +264,4 @@ retire_drain(retire_local *local)
     for (int i = 0; i < 100 && (more = process(local, INSIST)) != 0; i++)
         n += more;
     return n;
-}
-
-void
-retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
-{
-    *bytes = qc_load_relaxed(&queue->bytes);
-    *items = qc_load_relaxed(&queue->items);
-    for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
-        /* acquire: partner is retire_close.  What is taken back first: or the
-         * difference could be less than nothing. */
-        uint64_t out_bytes = qc_load_acquire(&l->out_bytes);
-        uint64_t out_items = qc_load_acquire(&l->out_items);
-        *bytes += qc_load_relaxed(&l->in_bytes) - out_bytes;
-        *items += qc_load_relaxed(&l->in_items) - out_items;
-    }
 }

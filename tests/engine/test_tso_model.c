@@ -92,6 +92,8 @@ static void model_fence(void);
 #include "qsbr/qsbr.c"
 #include "qsbr/records.c"
 #include "qsbr/retire.c"
+#include "qsbr/retire_locals.c"
+#include "qsbr/retire_look.c"
 #include "qsbr/retire_run.c"
 
 barrier_mode barrier_chosen;
@@ -618,6 +620,7 @@ set_up(const scenario *s)
     freed = 0;
     /* Old enough to be taken by others at once, or never: not as the clock has it. */
     retire_limit.quiet_ns = s->bodies[2] == taker ? 0 : INT64_MAX;
+    retire_limit.look_ns = retire_limit.poll_ns = 0;
     domain = qsbr_domain_new();
     queue = retire_queue_new(domain);
     for (unsigned i = 0; i < 2; i++)
@@ -655,8 +658,10 @@ clean_up(void)
     qsbr_record *rec = qsbr_register(domain);
     /* Nobody waits for what may never come: every goal has been advanced to. */
     for (retire_local *l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
-        for (retire_batch *b = qc_load_relaxed(&l->closed); b != NULL; b = b->next)
+        for (retire_batch *newest = qc_load_relaxed(&l->closed), *b = newest; b != NULL;) {
             CHECK(!qsbr_before(qc_load_relaxed(&domain->wr_seq), b->goal));
+            b = b->next == newest ? NULL : b->next;
+        }
     retire_drain(retire_local_get(queue, rec));
     retire_queue_unref(queue);
     threads[0].records = thread_records;
