@@ -23,6 +23,13 @@ push(retire_queue *queue, retire_local *local)
 uintptr_t
 retire_take(retire_local *local)
 {
+#ifdef QC_BREAK_LISTED_BY_A_LOOK
+    uintptr_t seen = qc_load_relaxed(&local->open);
+    qc_yield("about to take");
+    uintptr_t found = qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
+    return (uintptr_t)retire_batch_of(found) | (seen & RETIRE_LISTED);
+#endif
+    qc_yield("about to take");
     /* acquire: partners are the release in retire_give_back, where the thread that had
      * the local before stored, and the CAS in look_at: the looker has read `busy_next`
      * before the owner, which finds the word unlisted, writes it. */
@@ -40,9 +47,6 @@ void
 retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch)
 {
     qc_yield("open in hand");
-#ifdef QC_BREAK_NOT_LISTED_AGAIN
-    was |= RETIRE_LISTED;
-#endif
     /* release: partners are the CAS in look_at and retire_take; whoever takes the batch
      * has all that was put in. */
     qc_store_release(&local->open, (uintptr_t)batch | RETIRE_LISTED);
@@ -64,7 +68,11 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
                  (int64_t)(now - qc_load_relaxed(&l->since)) < (int64_t)retire_limit.quiet_ns;
     qc_yield("look");
 #ifdef QC_BREAK_TAKEN_FROM_THE_HAND
-    qc_store_release(&l->open, (uintptr_t)0);
+    if (young) {
+        push(queue, l);
+        return;
+    }
+    word = qc_exchange_acq_rel(&l->open, (uintptr_t)0);
 #else
     /* acquire: partner is the release in retire_give_back.  release: see retire_take. */
     if ((word & RETIRE_IN_HAND) != 0 || young || !qc_cas_acq_rel(&l->open, &word, (uintptr_t)0)) {

@@ -147,6 +147,11 @@ leave_unreached(retire_local *local, retire_batch *newest)
     else
         local->running = NULL;
     newest->next = batch;
+#ifdef QC_BREAK_CLOSED_WITHOUT_THE_WORD
+    qc_store_release(&local->closed, newest);
+    qsbr_let_forks(local->rec);
+    return;
+#endif
     uintptr_t was = retire_take(local);
     if (retire_is_off(was))
         retire_allot(local);
@@ -167,6 +172,7 @@ run_closed(retire_local *local, patience how)
     if (newest == NULL)
         return 0;
     wait_for(local->queue, local->running->goal, newest->goal, how);
+    qc_yield("polled");
     leave_unreached(local, newest);
     return run_reached(local);
 }

@@ -226,6 +226,29 @@ test_T6_a_look_while_the_owner_has_its_batch_in_hand(void)
     at("open in hand", mine_looks); /* not listed yet */
     ref(&others, 3);
     CHECK_HELD(&mine, 0, 1);
+    at("about to take", mine_looks); /* it lists itself again */
+    ref(&others, 4);
+    CHECK_HELD(&mine, 0, 1);
+    check_all_is_found();
+    one_place();
+}
+
+/* Batches that are not reached are in their owner's hands while it polls.  A look then
+ * finds the local empty and takes it off; it is listed again. */
+static void
+test_T6_a_look_while_the_owner_polls(void)
+{
+    two_places();
+    stepper *r = reader_new(mine.domain);
+    reader_enter(r);
+    CHECK_EQ(retire_make_room(others.local), true); /* closed; there is room */
+    CHECK_HELD(&mine, 0, 1);
+    CHECK(qc_load_relaxed(&others.local->closed) != NULL);
+    at("polled", mine_looks);
+    CHECK_EQ(retire_process(others.local), 0);
+    CHECK_HELD(&mine, 0, 1);
+    reader_exit(r);
+    stepper_end(r);
     check_all_is_found();
     one_place();
 }
@@ -426,6 +449,7 @@ main(void)
 #ifdef QC_DEBUG
     RUN(test_T6_the_owner_retires_while_it_is_looked_at);
     RUN(test_T6_a_look_while_the_owner_has_its_batch_in_hand);
+    RUN(test_T6_a_look_while_the_owner_polls);
 #endif
     RUN(test_T7_nothing_is_walked_while_the_read_sequence_stands_still);
     RUN(test_T7_waiting_costs_a_step);

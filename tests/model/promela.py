@@ -45,6 +45,7 @@ MODELS = {
     "Q1: two readers, fenced": Model("qsbr", "READERS=2 FENCED"),
     "Q4: two readers that register late": Model("qsbr", "READERS=2 LATE=2 FENCED"),
     "T6: a batch, its owner and another": Model("qsbr", "READERS=1 SECTIONS=2 BATCH FENCED"),
+    "T6: the list of locals": Model("listed", "OPERATIONS=3", WITHOUT),
     "K3: growth, an assignment, a deletion, a reader": Model("moved", "", WITHOUT),
     "K3: growing twice": Model("moved", "TABLES=3", WITHOUT),
     "K3: two assignments": Model("moved", "ASSIGNERS=2", WITHOUT),
@@ -61,6 +62,7 @@ LARGER = {
         "qsbr", "READERS=1 SECTIONS=2 ROUNDS=2 LATE=1 FENCED"
     ),
     "T6: a batch and two readers": Model("qsbr", "READERS=2 BATCH FENCED"),
+    "T6: the list of three locals": Model("listed", "THREADS=3", WITHOUT),
     "K3: growing twice, two assignments": Model("moved", "TABLES=3 ASSIGNERS=2", WITHOUT),
     "H4: two owners, two blocks": Model("page", "BLOCKS=2", WITHOUT),
     "H4: three blocks, two that retire": Model("page", "OWNERS=1 BLOCKS=3 RETIRERS=2", WITHOUT),
@@ -88,6 +90,11 @@ MUTANTS = {
     "FENCED_SCANS_TOO_FAR": Model("qsbr", "READERS=1 SECTIONS=2 FENCED", ONLY_MEMBARRIER),
     "GOAL_BEFORE_BATCH": Model("qsbr", "READERS=1 BATCH"),
     "TAG_BEFORE_LAST_ITEM": Model("qsbr", "READERS=1 BATCH"),
+    "LISTED_BY_A_LOOK": Model("listed", "OPERATIONS=3", WITHOUT),
+    "CLOSED_WITHOUT_THE_WORD": Model("listed", "OPERATIONS=3", WITHOUT),
+    "TAKEN_FROM_THE_HAND": Model("listed", "OPERATIONS=3", WITHOUT),
+    "NEXT_READ_LATE": Model("listed", "OPERATIONS=3", WITHOUT),
+    "LOOK_WITHOUT_CLAIM": Model("listed", "OPERATIONS=3", WITHOUT),
     "MOVED_BEFORE_COPY": Model("moved", "", WITHOUT),
     "MOVED_NOT_CAS": Model("moved", "", WITHOUT),
     "NOT_COPIED_AGAIN": Model("moved", "", WITHOUT),
@@ -114,6 +121,7 @@ MUTANTS = {
 }
 PROPERTY = {
     "qsbr": r"assertion violated.*\b(hold|freed)\b",
+    "listed": r"assertion violated.*\b(linked|looking|found|retired)\b",
     "moved": r"assertion violated.*\b(now|was_absent|next)\b",
     "slots": r"assertion violated.*\b(now|was_absent)\b",
     "page": r"assertion violated.*\b(listed|waiting|untouched|busy)\b",

@@ -171,7 +171,11 @@ inside:
     od;
 #if LATE
     if
-    :: atomic { _pid < LATE && empty(seq_buffer[_pid]) -> registered-- }
+    :: atomic {
+            _pid < LATE && empty(seq_buffer[_pid]) ->
+            chunks = chunks & ~(1 << _pid);
+            registered--
+        }
     :: _pid >= LATE
     fi
 #endif
