@@ -156,6 +156,30 @@ BREAKS = {
         "a batch is tagged before its last item is unlinked",
         (spin("TAG_BEFORE_LAST_ITEM"), simulated(QUEUE)),
     ),
+    "LISTED_BY_A_LOOK": Break(
+        "the owner decides whether to list its local by a look at the word before it takes it",
+        (spin("LISTED_BY_A_LOOK"), debug("retire_look")),
+    ),
+    "TAKEN_FROM_THE_HAND": Break(
+        "the looker takes a local off the list while its owner has its batch in hand",
+        (spin("TAKEN_FROM_THE_HAND"), debug("retire_look")),
+    ),
+    "CLOSED_WITHOUT_THE_WORD": Break(
+        "batches that are not reached are closed again by an owner that has not taken the word",
+        (spin("CLOSED_WITHOUT_THE_WORD"), debug("retire_look")),
+    ),
+    "ALL_LOOKED_AT": Break(
+        "closed batches behind one that is not reached are looked at too",
+        (debug("retire_look"),),
+    ),
+    "OPEN_NOT_COUNTED": Break(
+        "what open batches hold counts for no limit",
+        (debug("retire_look"),),
+    ),
+    "NOT_IN_THE_SCAN": Break(
+        "registering leaves out the bit by which polls find the record",
+        (debug("qsbr"), debug("retire_look")),
+    ),
     "MOVED_BEFORE_COPY": Break(
         "a growing table says MOVED before the word is copied",
         (spin("MOVED_BEFORE_COPY"), spin("MOVED_NOT_CAS"), debug("keytable")),

@@ -107,8 +107,9 @@ PyDoc_STRVAR(stats_doc,
              "stats()\n--\n\n"
              "Counters as a dict, all of them numbers but the last three.\n\n"
              "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
-             "bytes_held_peak, bytes_freed, items_freed, batches, waits (of writers that were\n"
-             "over the hard limit), waits_in_vain (that went on after a second).\n\n"
+             "bytes_held_peak, bytes_limit (that bytes_held keeps within, as of now),\n"
+             "bytes_freed, items_freed, batches, waits (of writers that were over the hard\n"
+             "limit), waits_in_vain (that went on after a second).\n\n"
              "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"
              "heap_bytes_kept (of freed ones up to 256 KiB, for the next), pages (of 64 KiB, for\n"
              "those up to 8 KiB), pages_waiting (with nothing in use and not yet free),\n"
@@ -137,6 +138,7 @@ stats(PyObject *module, PyObject *ignored)
     } numbers[] = {
         {"bytes_held", bytes},
         {"bytes_held_peak", qc_load_relaxed(&q->bytes_peak)},
+        {"bytes_limit", retire_bound_now(q)},
         {"bytes_freed", qc_load_relaxed(&q->bytes_run)},
         {"items_held", items},
         {"items_freed", qc_load_relaxed(&q->items_run)},

@@ -59,7 +59,7 @@ limits_from_environment(void)
             return all[i].name;
     retire_limit.batch_blocks = (uint32_t)blocks;
     retire_limit.batch_bytes = batch;
-    retire_limit.queue_bytes = queue;
+    retire_limit.queue_bytes = queue < hard / 2 ? queue : hard / 2;
     retire_limit.hard_bytes = hard;
     retire_limit.quiet_ns = quiet_ms * 1000000;
     retire_limit.wait_ns = wait_ms * 1000000;

@@ -90,9 +90,18 @@ raise_to(_Atomic uint64_t *most, uint64_t value)
 uint64_t
 retire_bound(uint64_t largest)
 {
-    if (largest > retire_limit.batch_bytes)
-        return retire_limit.batch_bytes / 2 + largest / 2;
     return retire_limit.hard_bytes + 2 * largest;
+}
+
+/* With how much held a writer may begin: what it adds, a block as large as any so far or
+ * the largest itself, keeps within the formula.  Where one block closes its batch alone,
+ * most of it has to be freed before the next is made. */
+static uint64_t
+limit_beside(uint64_t largest)
+{
+    uint64_t limit = retire_bound(largest) - largest;
+    uint64_t half = retire_limit.batch_bytes / 2 + largest / 2;
+    return largest > retire_limit.batch_bytes && half < limit ? half : limit;
 }
 
 /* What threads' open batches hold at most without the queue's knowing. */
@@ -109,7 +118,7 @@ static void
 weigh(retire_queue *queue, uint64_t bytes)
 {
     bytes += qc_load_relaxed(&queue->others);
-    uint64_t limit = retire_bound(qc_load_relaxed(&queue->largest));
+    uint64_t limit = limit_beside(qc_load_relaxed(&queue->largest));
     if (bytes <= limit && qc_load_relaxed(&queue->allowed) != 0)
         qc_store_relaxed(&queue->allowed, 0u);
     limit += 2 * qc_load_relaxed(&queue->allowed);

@@ -17,6 +17,37 @@
  * read before the batch is complete, or a goal that is not advanced to, are the
  * two mistakes; see qsbr.h.)
  *
+ * The list.  A local that holds something is on the queue's list, `busy`, so that
+ * looking after others costs nothing for locals that hold nothing (T6).  A local's word,
+ * `open`, is its open batch and one of
+ *
+ *   off        the local holds nothing, and is not on the list
+ *   LISTED     it is on the list, or in the rest that the looker has yet to look at
+ *   IN_HAND    the owner has taken the word (by an exchange) and gives it back LISTED
+ *
+ *                  owner: exchange                        owner: exchange
+ *          off ------------------> IN_HAND <--------------------------- LISTED
+ *           ^                         |  store, and push if it was off     ^ |
+ *           |                         +------------------------------------+ |
+ *           +-------------------- looker: compare and set -------------------+
+ *
+ * The owner alone gives a local something to hold, its closed batches included, and only
+ * with the word in hand.  When it took the word it learned, in the same step, whether the
+ * looker had taken the local off; if so it pushes the local once more.  The looker takes
+ * the whole list by an exchange and the locals off it one by one: by a compare and set of
+ * a word that is not IN_HAND, after which it takes the closed batches too.  A word that
+ * is IN_HAND, or has changed, or belongs to a batch that is too young, goes back on the
+ * list as it is.  So
+ *  - no batch is lost: what the owner stores after the looker's compare and set, it stores
+ *    with a word that it found off, and lists;
+ *  - no local is on the list twice: only the owner of a word that it found off pushes, and
+ *    the looker of one that it has not taken off;
+ *  - there is no ABA: locals are pushed one by one and taken all at once.  The compare and
+ *    set may succeed on a batch that was out and back meanwhile; it is taken as it is.
+ * One thread looks at a time (`looker`, by CAS); it is bounded and runs no Python code.
+ * What it has in hand hangs on the queue (`looking`) and on its own local (`gathered`),
+ * where the child of a fork finds it.  tests/model/listed.pml checks this to exhaustion.
+ *
  * Guarantees that live here
  *  T2  retire_block and retire_ref are O(1), never fail, free nothing and run no
  *      Python code.  Their memory is reserved before the operation changes
@@ -28,19 +59,35 @@
  *      thread's record (and calls the queue's `ask` hook), retire_process runs at
  *      the next safe point.  It is not re-entrant, and takes an item out before
  *      it runs it.
- *  T6  Batches, open or closed, are taken by an exchange, by their owner too.
- *      Whoever takes an open one advances and tags it.  So the local of a thread
- *      that ended, or went quiet for RETIRE_QUIET_NS, is emptied by others; and
- *      all are when the queue holds more than RETIRE_QUEUE_BYTES.
- *  T7  What is held stays below RETIRE_HARD_BYTES and twice the largest block, and
- *      where that is above RETIRE_MAX_BYTES, below half of both: the next large one
- *      is not made before the last is freed, so that a container which is filled and
- *      cleared holds little more than what lives (measured, a list of 200,000: peak
- *      1.5 instead of 2.3 x).  A writer asks retire_must_wait before it changes
- *      anything, and then calls retire_make_room until there is some.  It waits
- *      without locks and without the GIL, so the waiting is the caller's; after
- *      RETIRE_WAIT_NS it calls retire_go_on, and what is held then is allowed until
- *      it has been freed.
+ *  T6  Batches, open or closed, are taken by a read-modify-write, by their owner too.
+ *      Whoever takes an open one advances and tags it.  So the local of a thread that
+ *      ended, or whose batch has been open for RETIRE_QUIET_NS, is emptied by others;
+ *      and all are when the queue holds more than RETIRE_QUEUE_BYTES.  Looking after
+ *      others is one thread's task at a time, at most every RETIRE_LOOK_NS (at once when
+ *      T7's limit has just been passed), with one advance and one goal for all that is
+ *      taken, and walks the list above only.  A local is found by its record's number.
+ *      What ended threads leave beside batches is freed a few locals a look, and by
+ *      retire_collect; records and locals themselves are for the next threads.
+ *  T7  What is held, open batches included, is at most retire_bound(largest block): the
+ *      one limit RETIRE_HARD_BYTES and twice the largest block.  So a writer may begin
+ *      while the limit and one such block are held; and where that is above
+ *      RETIRE_MAX_BYTES, half of both: the next large one is not made before the last is
+ *      freed, so that a container which is filled and cleared holds little more than
+ *      what lives (measured, a list of 200,000: peak 1.5 instead of 2.3 x).  A writer
+ *      asks retire_must_wait before it changes anything, and then calls retire_make_room
+ *      until there is some; of several that had begun when the limit was passed, each
+ *      may add its own operation's blocks.  It waits without locks and without the GIL, so
+ *      the waiting is the caller's; after RETIRE_WAIT_NS it calls retire_go_on, and what
+ *      is held then is allowed until it has been freed.
+ *      Open batches count without a shared write for every retirement: of the locals on
+ *      the list RETIRE_ALLOWANCES may each hold limit / RETIRE_SHARES that the queue does
+ *      not know of, which the enforcement takes for held; all else is published when it
+ *      is committed.
+ *      Behind a stopped reader a safe point looks at one goal, the oldest closed batch's:
+ *      while that is not reached none is walked.  Closed batches are a chain in the order
+ *      in which they came, so the goals ascend, but for adopted ones, which wait for those
+ *      before them.  A poll that said no is not repeated by any thread before RETIRE_POLL_NS
+ *      or eight times what it took have passed.
  *  T8  retire_drain at the interpreter's exit runs all that can be run.
  *  T9  The counters are atomics, read at any time.
  *  Q7  The queue is freed by its last reference: the interpreter's and those of

@@ -360,6 +360,8 @@ test_T7_held_stays_within_the_formula_at_any_number_of_threads(void)
     check_bound(4, 100000, 100);
     check_bound(200, RETIRE_MAX_BYTES - 1, 2);
     check_bound(200, 20000, 5);
+    check_bound(20, 900000, 5);
+    check_bound(20, 700001, 5);
     check_bound(200, 1000, 100);
 }
 

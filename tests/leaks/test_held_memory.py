@@ -102,6 +102,43 @@ def test_T7_held_memory_stops_at_the_hard_limit():
 
 
 @WAITS
+@pytest.mark.parametrize("threads", [1, 10, 200])
+def test_T7_open_batches_count_at_any_number_of_threads(threads):
+    """Threads that replace an array each, just too small to close its batch, and then block: what
+    waits is what the formula says, and writers that had begun by then may add theirs."""
+    run(
+        f"""
+        N, SIZE = {threads}, 800_000
+        lists = [ConcurrentList(range(SIZE // 8)) for _ in range(N)]
+        for l in lists:
+            l.append(1)
+        go, ready = threading.Event(), threading.Semaphore(0)
+        def write(l):
+            l[0]
+            l.insert(0, 1)
+            ready.release()
+            go.wait()
+        writers = [threading.Thread(target=write, args=(l,), daemon=True) for l in lists]
+        assert stats()['bytes_limit'] == 4 << 20
+        block = (1 << 20) - 1
+        for n, writer in enumerate(writers):
+            writer.start()
+            ready.acquire()  # so one writer is under way at a time
+            held = stats()
+            assert held['bytes_held'] <= held['bytes_limit'], held
+            assert held['bytes_limit'] <= (4 << 20) + 2 * block, held
+        assert stats()['bytes_held_peak'] <= (4 << 20) + 2 * block
+        assert N == 1 or stats()['bytes_held_peak'] > 0
+        go.set()
+        for writer in writers:
+            writer.join()
+        collect()
+        assert stats()['bytes_held'] == 0
+        """
+    )
+
+
+@WAITS
 def test_T7_writers_go_on_after_their_time():
     """A reader that never leaves (a debugger holds it) does not stop the program: each wait in
     vain allows twice as much."""
