@@ -25,11 +25,11 @@ retire_take(retire_local *local)
 {
 #ifdef QC_BREAK_LISTED_BY_A_LOOK
     uintptr_t seen = qc_load_relaxed(&local->open);
-    qc_yield("about to take");
+    qc_yield("held: take");
     uintptr_t found = qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
     return (uintptr_t)retire_batch_of(found) | (seen & RETIRE_LISTED);
 #endif
-    qc_yield("about to take");
+    qc_yield("held: take");
     /* acquire: partners are the release in retire_give_back, where the thread that had
      * the local before stored, and the CAS in look_at: the looker has read `busy_next`
      * before the owner, which finds the word unlisted, writes it. */
@@ -46,7 +46,7 @@ retire_allot(retire_local *local)
 void
 retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch)
 {
-    qc_yield("open in hand");
+    qc_yield("held: in hand");
     /* release: partners are the CAS in look_at and retire_take; whoever takes the batch
      * has all that was put in. */
     qc_store_release(&local->open, (uintptr_t)batch | RETIRE_LISTED);
@@ -66,7 +66,7 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
     bool empty = retire_batch_of(word) == NULL && qc_load_relaxed(&l->closed) == NULL;
     bool young = whose == ONLY_QUIET && !empty &&
                  (int64_t)(now - qc_load_relaxed(&l->since)) < (int64_t)retire_limit.quiet_ns;
-    qc_yield("look");
+    qc_yield("held: look");
 #ifdef QC_BREAK_TAKEN_FROM_THE_HAND
     if (young) {
         push(queue, l);
@@ -81,7 +81,7 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
     }
 #endif
     qc_sub_relaxed(&queue->listed, 1u);
-    qc_yield("taken off");
+    qc_yield("held: taken off");
     retire_batch *open = retire_batch_of(word);
     if (open != NULL) {
         retire_hold(l, open);

@@ -1,10 +1,13 @@
 /* A thread that is stopped at one place of an operation while another one forks: at every
- * yield of the sources, one after the other.
+ * yield of the sources, one after the other, but for those between qsbr_hold_forks and
+ * qsbr_let_forks ("held: ..."), where the fork would wait.
  */
 #ifndef ENGINE_FORK_STOPS_H
 #define ENGINE_FORK_STOPS_H
 
 #include "harness.h"
+
+#include <string.h>
 
 typedef enum { STOP_NOT_YET, STOP_THERE, STOP_GO_ON } stop_stage;
 
@@ -19,7 +22,7 @@ static char stop_place[32];
 static inline void
 stop_hook(const char *place)
 {
-    if (!stop_here || stop_passed++ != stop_at)
+    if (!stop_here || strncmp(place, "held: ", 6) == 0 || stop_passed++ != stop_at)
         return;
     snprintf(stop_place, sizeof stop_place, "%s", place);
     pthread_mutex_lock(&stop_mutex);

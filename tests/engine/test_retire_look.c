@@ -204,11 +204,12 @@ static void
 test_T6_the_owner_retires_while_it_is_looked_at(void)
 {
     two_places();
-    at("look", others_retires); /* the word is another: it stays on the list, or is taken whole */
+    at("held: look",
+       others_retires); /* the word is another: it stays on the list, or is taken whole */
     (void)retire_process(mine.local);
     check_all_is_found();
     ref(&others, 3);
-    at("taken off", others_retires); /* it lists itself again */
+    at("held: taken off", others_retires); /* it lists itself again */
     CHECK_EQ(retire_process(mine.local), 1);
     CHECK_HELD(&mine, 0, 1);
     check_all_is_found();
@@ -219,14 +220,14 @@ static void
 test_T6_a_look_while_the_owner_has_its_batch_in_hand(void)
 {
     two_places();
-    at("open in hand", mine_looks); /* finds nothing to take, and leaves it listed */
+    at("held: in hand", mine_looks); /* finds nothing to take, and leaves it listed */
     ref(&others, 2);
     CHECK_HELD(&mine, 0, 2);
     check_all_is_found();
-    at("open in hand", mine_looks); /* not listed yet */
+    at("held: in hand", mine_looks); /* not listed yet */
     ref(&others, 3);
     CHECK_HELD(&mine, 0, 1);
-    at("about to take", mine_looks); /* it lists itself again */
+    at("held: take", mine_looks); /* it lists itself again */
     ref(&others, 4);
     CHECK_HELD(&mine, 0, 1);
     check_all_is_found();
