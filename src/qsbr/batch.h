@@ -17,6 +17,7 @@ struct retire_batch {
     uint64_t goal; /* 0 while open */
     size_t bytes;
     size_t published; /* of `bytes`, in the queue's: all of them where it is `held` */
+    size_t look_at;   /* while open: more bytes than these make a difference to others */
     size_t largest;   /* of its blocks */
     uint32_t n;       /* items put in */
     uint32_t first;   /* items run */
@@ -72,9 +73,36 @@ retire_is_off(uintptr_t was)
  * Only the owner gives a local something to hold, with the word in hand; a word that
  * was taken unlisted is given back listed.  retire_allot comes before what is
  * published, where the word was not listed: it says what may stay unpublished. */
-uintptr_t retire_take(retire_local *local);
 void retire_allot(retire_local *local);
-void retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch);
+void retire_push(retire_queue *queue, retire_local *local);
+
+static inline uintptr_t
+retire_take(retire_local *local)
+{
+#ifdef QC_BREAK_LISTED_BY_A_LOOK
+    uintptr_t seen = qc_load_relaxed(&local->open);
+#endif
+    qc_yield("held: take");
+    /* acquire: partners are the release in retire_give_back, where the thread that had
+     * the local before stored, and the CAS in look_at: the looker has read `busy_next`
+     * before the owner, which finds the word off, writes it. */
+    uintptr_t was = qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
+#ifdef QC_BREAK_LISTED_BY_A_LOOK
+    was = (uintptr_t)retire_batch_of(was) | (seen & RETIRE_LISTED);
+#endif
+    return was;
+}
+
+static inline void
+retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch)
+{
+    qc_yield("held: in hand");
+    /* release: partners are the CAS in look_at and retire_take; whoever takes the batch
+     * has all that was put in. */
+    qc_store_release(&local->open, (uintptr_t)batch | RETIRE_LISTED);
+    if (qc_unlikely(retire_is_off(was)))
+        retire_push(local->queue, local);
+}
 
 /* The owner appends a chain to its closed ones. */
 void retire_append_closed(retire_local *local, retire_batch *chain);

@@ -254,7 +254,7 @@ retire_make_empty(retire_batch *batch)
     batch->next = NULL;
     batch->goal = 0;
     batch->n = batch->first = batch->blocks = 0;
-    batch->bytes = batch->published = batch->largest = 0;
+    batch->bytes = batch->published = batch->look_at = batch->largest = 0;
     batch->held = false;
 }
 
@@ -353,18 +353,26 @@ count_in(retire_local *local, retire_batch *batch)
     qc_store_relaxed(&local->in_items, qc_load_relaxed(&local->in_items) + batch->n);
 }
 
-/* T7: publishes what is more than may be unpublished.  True: the queue holds much, of
- * which this batch has a share, and is to be closed early. */
-static bool
-is_needed(retire_local *local, retire_batch *open)
+/* An open batch has more bytes than its look_at.  Publishes what is more than may be
+ * unpublished (T7).  True: the batch is to be closed, since it is full (T3), or since the
+ * queue holds much of which this batch has a share. */
+static QC_NOINLINE bool
+has_many_bytes(retire_local *local, retire_batch *open)
 {
-    if (qc_likely(open->bytes - open->published <= local->allowance))
-        return false;
+    uint64_t look_at = retire_limit.batch_bytes - 1;
+    if (open->bytes > look_at)
+        return true;
 #ifndef QC_BREAK_OPEN_NOT_COUNTED
-    retire_publish(local, open);
+    if (open->bytes - open->published > local->allowance)
+        retire_publish(local, open);
+    if (open->bytes >= retire_allowance() &&
+        qc_load_relaxed(&local->queue->bytes) > retire_limit.queue_bytes)
+        return true;
+    if (open->published + local->allowance < look_at)
+        look_at = open->published + local->allowance;
 #endif
-    return open->bytes >= retire_allowance() &&
-           qc_load_relaxed(&local->queue->bytes) > retire_limit.queue_bytes;
+    open->look_at = look_at;
+    return false;
 }
 
 void
@@ -396,8 +404,8 @@ retire_commit(retire_local *local)
         open = batch;
     }
     local->taken = NULL;
-    if (open->blocks >= retire_limit.batch_blocks || open->bytes >= retire_limit.batch_bytes ||
-        open->n == RETIRE_BATCH_ITEMS || qc_unlikely(is_needed(local, open))) {
+    if (open->blocks >= retire_limit.batch_blocks || open->n == RETIRE_BATCH_ITEMS ||
+        (qc_unlikely(open->bytes > open->look_at) && has_many_bytes(local, open))) {
         retire_close(local, open);
         open = NULL;
     }

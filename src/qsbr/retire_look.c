@@ -10,8 +10,8 @@
 
 /* ---- the list ---- */
 
-static void
-push(retire_queue *queue, retire_local *local)
+void
+retire_push(retire_queue *queue, retire_local *local)
 {
     retire_local *head = qc_load_relaxed(&queue->busy);
     do
@@ -20,38 +20,11 @@ push(retire_queue *queue, retire_local *local)
     while (!qc_cas_acq_rel(&queue->busy, &head, local));
 }
 
-uintptr_t
-retire_take(retire_local *local)
-{
-#ifdef QC_BREAK_LISTED_BY_A_LOOK
-    uintptr_t seen = qc_load_relaxed(&local->open);
-    qc_yield("held: take");
-    uintptr_t found = qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
-    return (uintptr_t)retire_batch_of(found) | (seen & RETIRE_LISTED);
-#endif
-    qc_yield("held: take");
-    /* acquire: partners are the release in retire_give_back, where the thread that had
-     * the local before stored, and the CAS in look_at: the looker has read `busy_next`
-     * before the owner, which finds the word unlisted, writes it. */
-    return qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
-}
-
 void
 retire_allot(retire_local *local)
 {
     uint64_t n = qc_add_relaxed(&local->queue->listed, 1u);
     local->allowance = n < RETIRE_ALLOWANCES ? retire_allowance() : 0;
-}
-
-void
-retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch)
-{
-    qc_yield("held: in hand");
-    /* release: partners are the CAS in look_at and retire_take; whoever takes the batch
-     * has all that was put in. */
-    qc_store_release(&local->open, (uintptr_t)batch | RETIRE_LISTED);
-    if (retire_is_off(was))
-        push(local->queue, local);
 }
 
 /* ---- the looker ---- */
@@ -69,14 +42,14 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
     qc_yield("held: look");
 #ifdef QC_BREAK_TAKEN_FROM_THE_HAND
     if (young) {
-        push(queue, l);
+        retire_push(queue, l);
         return;
     }
     word = qc_exchange_acq_rel(&l->open, (uintptr_t)0);
 #else
     /* acquire: partner is the release in retire_give_back.  release: see retire_take. */
     if ((word & RETIRE_IN_HAND) != 0 || young || !qc_cas_acq_rel(&l->open, &word, (uintptr_t)0)) {
-        push(queue, l);
+        retire_push(queue, l);
         return;
     }
 #endif
@@ -175,7 +148,7 @@ retire_mend_look(retire_queue *queue, bool (*is_gone)(retire_local *))
     retire_local *l;
     while ((l = queue->looking) != NULL) {
         queue->looking = l->busy_next;
-        push(queue, l);
+        retire_push(queue, l);
     }
     qc_store_relaxed(&queue->next_look, 0u);
     qc_store_release(&queue->looker, NULL);
