@@ -208,6 +208,9 @@ BREAKS = {
         (debug("keytable"),),
         "torture_keytable (all)",
     ),
+    "FREEZE_NOT_COUNTED": Break(
+        "the first thread that has seen its moment ends the others'", (debug("keytable"),)
+    ),
     "LEN_NO_LOCK": Break("len() takes no lock where it finds it held", (debug("keytable"),)),
     "PAGE_TO_OTHER_CLASS": Break(
         "a waiting page is handed to another class before its goal",

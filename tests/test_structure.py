@@ -150,3 +150,23 @@ def test_guarantees_have_tests_named_after_them():
             for name in re.findall(r"\btest_((?:[A-Z]\d+_)+)", path.read_text()):
                 named |= set(name.split("_"))
     assert sorted(stated - named) == []
+
+
+WAITS = re.compile(r"\b(nanosleep|sched_yield|usleep|clock_nanosleep|qsbr_wait)\(")
+# What may wait, and why: py/py_wait.h.
+MAY_WAIT = {
+    "base/qc_debug.c",  # the yield hook of debug builds
+    "base/qc_lock.c",  # where there is no futex
+    "heap/heap.c",  # the end of an interpreter, bounded
+    "py/py_wait.c",
+    "qsbr/qsbr.c",  # qsbr_wait itself, for programs without an interpreter
+    "qsbr/qsbr.h",
+    "qsbr/records.c",  # forks, bounded
+    "qsbr/retire_run.c",  # the same as qsbr_wait, where the queue has no hook
+}
+
+
+@every_file
+def test_T7_waits_that_may_last_are_in_one_place(name):
+    if name not in MAY_WAIT:
+        assert not lines_with(WAITS, name)

@@ -339,29 +339,58 @@ keytable_find_last(keymap *map, keytable_pos *pos)
     return false;
 }
 
-bool
+/* `frozen`: the threads that freeze the map, and above them the fork generation in which
+ * they do; 0 when there are none. */
+#define FREEZE_BITS 16
+#define FREEZE_COUNT (((uint32_t)1 << FREEZE_BITS) - 1)
+
+/* Whether all who raised the flag were left behind by a fork. */
+static bool
+freezes_are_gone(uint32_t frozen)
+{
+    return ((frozen >> FREEZE_BITS ^ qc_fork_generation) & FREEZE_COUNT) != 0;
+}
+
+keytable_freezing
 keytable_freeze(keymap *map, qsbr_domain *domain)
 {
 #ifdef QC_BREAK_NO_FREEZE
-    (void)map;
-    (void)domain;
-    return true;
+    return (keytable_freezing){qc_load_relaxed(&domain->rd_seq), qc_fork_generation + 1};
 #endif
-    /* Ordered before the advance's RMW: an assignment whose section begins at
-     * the goal sees the flag, all others are waited for. */
-    qc_store_release(&map->frozen, 1u);
+    uint32_t raised, was = qc_load_relaxed(&map->frozen);
+    do
+        raised = freezes_are_gone(was) ? qc_fork_generation << FREEZE_BITS | 1 : was + 1;
+    /* Ordered before the advance's RMW: an assignment whose section begins at the goal
+     * sees the flag; the goal waits for all others. */
+    while (!qc_cas_acq_rel(&map->frozen, &was, raised));
     qc_yield("frozen");
-    if (qsbr_wait(domain, qsbr_advance(domain)))
-        return true;
-    qc_store_release(&map->frozen, 0u);
-    return false;
+    return (keytable_freezing){qsbr_advance(domain), qc_fork_generation};
 }
 
 void
-keytable_thaw(keymap *map)
+keytable_thaw(keymap *map, keytable_freezing freezing)
 {
-    qc_store_release(&map->frozen, 0u);
+    uint32_t was = qc_load_relaxed(&map->frozen);
+    if (!keytable_freeze_holds(freezing))
+        return;
+    qc_assert(!freezes_are_gone(was) && (was & FREEZE_COUNT) != 0);
+    /* release: partner is the acquire load in keytable_is_frozen; an assignment that finds
+     * the flag down comes after all that was done while it was up. */
+#ifdef QC_BREAK_FREEZE_NOT_COUNTED
+    was = (was & ~FREEZE_COUNT) | 1;
+    qc_store_relaxed(&map->frozen, was);
+#endif
+    while (!qc_cas_acq_rel(&map->frozen, &was, (was & FREEZE_COUNT) == 1 ? 0 : was - 1))
+        ;
     qc_yield("thawed");
+}
+
+void
+keytable_forget_freezes(keymap *map)
+{
+    uint32_t was = qc_load_relaxed(&map->frozen);
+    if (freezes_are_gone(was))
+        (void)qc_cas_acq_rel(&map->frozen, &was, 0u); /* or a thread of this process freezes */
 }
 
 keytable *
@@ -421,7 +450,7 @@ keytable_mend(keymap *map)
         t = next;
     }
     recount(map, t);
-    qc_store_release(&map->frozen, 0u);
+    keytable_forget_freezes(map);
     keytable_check(map);
     return old;
 }

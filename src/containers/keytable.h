@@ -66,9 +66,17 @@
  *      keytable_len is exact.
  *  K5  Entries are in insertion order, and copied in it.
  *  K6  Iteration: keytable_iter.h.
- *  K7  keytable_freeze: while the lock is held and `frozen` is up, after one
- *      grace period, no word changes.  A copy made then (keytable_copy) shows one
- *      moment, and neither hashes nor compares keys.
+ *  K7  From the goal of keytable_freeze to keytable_thaw no assignment of K2 changes a word:
+ *      a section that began before the goal is over, and one that began later finds
+ *      `frozen` up and takes the lock.  So while the lock is held as well, no word changes.
+ *      The goal needs the flag and not the lock.  A thread that finds a reader stopped lets
+ *      go of the lock, waits for the goal with the flag up, and takes the lock again: the
+ *      others' changes in between were made with the lock, and the grace period is never
+ *      waited for twice.  Several threads may freeze a map at once, so `frozen` counts them.
+ *      In the child of a fork the freezes of threads that are gone do not count: the word
+ *      carries the fork generation.  The thread that forked (a signal's handler, while it
+ *      waited) finds its own void as well, and freezes again: keytable_freeze_holds.  A copy made then (keytable_copy) shows
+ *      one moment, and neither hashes nor compares keys.
  *  K9  A map takes KEYTABLE_MAX_KEYS keys, 1.43 * 10^9, and not one fewer.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
@@ -149,7 +157,7 @@ typedef struct {
 typedef struct {
     keytable_ref table;
     char between[KEYMAP_BETWEEN];
-    _Atomic uint32_t frozen;           /* (lock) K7: assignments go to the lock */
+    _Atomic uint32_t frozen;           /* K7: assignments go to the lock */
     _Alignas(8) _Atomic uint32_t live; /* (lock) keys, fewer than KEYTABLE_MAX_SLOTS */
     qc_lock lock;
 } keymap;
@@ -459,11 +467,27 @@ bool keytable_delete_if(keymap *map, keytable_pos *pos, qc_word expected);
 /* The entry that was inserted last, or false if there is none. */
 bool keytable_find_last(keymap *map, keytable_pos *pos);
 
-/* K7: raises the flag and waits for the assignments under way.  False: no grace
- * period can be had; nothing is raised.  Only for shared maps: in others nobody
- * assigns without the lock. */
-bool keytable_freeze(keymap *map, qsbr_domain *domain);
-void keytable_thaw(keymap *map);
+/* K7: raises the flag.  From the goal on, until keytable_thaw, words change with the lock
+ * only.  The caller waits for the goal, with the lock (briefly) or without.  thaw needs no
+ * lock.  Only for shared maps: in others no thread assigns without the lock. */
+typedef struct {
+    uint64_t goal;
+    uint32_t generation; /* of the fork that it was raised after */
+} keytable_freezing;
+keytable_freezing keytable_freeze(keymap *map, qsbr_domain *domain);
+void keytable_thaw(keymap *map, keytable_freezing freezing);
+
+/* False in the child of a fork that happened since: what was waited for is another
+ * process's.  The flag is not this freeze's any more; thaw does nothing. */
+static inline bool
+keytable_freeze_holds(keytable_freezing freezing)
+{
+    return freezing.generation == qc_fork_generation;
+}
+
+/* Takes the flag down where only threads that a fork left behind had raised it (Q10).
+ * For assignments that have found it up; they need not hold the lock. */
+QC_NOINLINE void keytable_forget_freezes(keymap *map);
 
 /* Q10: with the lock, found as an orphan.  Allocates nothing and cannot fail; done
  * twice, or cut short by a fork and done again, it is the same.  Returns the table

@@ -419,7 +419,7 @@ heap_waiting_bytes(heap *h)
 }
 
 size_t
-heap_collect(heap *h, bool wait)
+heap_collect(heap *h, bool (*wait)(qsbr_domain *domain, uint64_t goal))
 {
     uint64_t before = qc_load_relaxed(&h->given_back);
     heap_local *l = local_here(h);
@@ -430,7 +430,7 @@ heap_collect(heap *h, bool wait)
         page_reclaim_all(h, l, &goal);
         if (goal == 0)
             break;
-        if (!(wait ? qsbr_wait(h->domain, qsbr_advance(h->domain)) : qsbr_poll(h->domain, goal)))
+        if (!(wait != NULL ? wait(h->domain, qsbr_advance(h->domain)) : qsbr_poll(h->domain, goal)))
             break;
     }
     heap_pool_give_back(h);

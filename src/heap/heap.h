@@ -98,9 +98,10 @@ heap_is_small(size_t size)
 }
 
 /* Looks after the waiting pages of all threads now, and gives what can be given
- * back to mimalloc; with `wait`, after a grace period for them.  Outside sections
- * and without locks of ours.  Returns the bytes given back. */
-size_t heap_collect(heap *h, bool wait);
+ * back to mimalloc; with `wait`, after a grace period for them, which that function waits
+ * for: false, and the rest is left.  Outside sections and without locks of ours, also where
+ * it waits.  Returns the bytes given back. */
+size_t heap_collect(heap *h, bool (*wait)(qsbr_domain *domain, uint64_t goal));
 
 /* Now and then, as heap_collect is called: gives back what is kept and nobody asks for. */
 void heap_tidy(heap *h);

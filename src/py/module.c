@@ -5,6 +5,7 @@
 #include "py/py_capi.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"
+#include "py/py_wait.h"
 
 static qc_state *
 state_of(PyObject *module)
@@ -17,7 +18,9 @@ state_of(PyObject *module)
 PyDoc_STRVAR(collect_doc,
              "collect()\n--\n\n"
              "Free what the containers have retired, of all threads, after one grace period;\n"
-             "returns the number of items. Finalizers run here. Safe in any thread at any time.");
+             "returns the number of items. Finalizers run here. Safe in any thread at any time.\n"
+             "Where a thread is stopped in the middle of a read this waits for it, and lets\n"
+             "signals and the cyclic collector in; a handler's exception ends it.");
 
 static PyObject *
 collect(PyObject *module, PyObject *ignored)
@@ -27,8 +30,10 @@ collect(PyObject *module, PyObject *ignored)
     if (local == NULL)
         return NULL;
     size_t n = retire_collect(local);
-    heap_collect(state_of(module)->heap, true);
-    return PyLong_FromSize_t(n);
+    if (n == RETIRE_NO_WAIT)
+        return NULL;
+    heap_collect(state_of(module)->heap, wait_for_heap);
+    return PyErr_Occurred() ? NULL : PyLong_FromSize_t(n);
 }
 
 /* At exit, before the interpreter takes its modules apart (T8). */
@@ -36,14 +41,17 @@ static PyObject *
 drain(PyObject *module, PyObject *ignored)
 {
     (void)ignored;
+    bool main = PyInterpreterState_Get() == PyInterpreterState_Main();
     threads_shut_down();
-    threads_stay_attached();
+    if (!main) /* the main one may be ending, and this one with it */
+        threads_stay_attached();
     retire_local *local = threads_local(state_of(module));
-    if (local == NULL)
-        return NULL;
-    retire_drain(local);
-    qc_capi_drain();
-    Py_RETURN_NONE;
+    if (local != NULL && !PyErr_Occurred())
+        retire_drain(local); /* a handler's exception ends its wait */
+    if (local != NULL && !PyErr_Occurred())
+        qc_capi_drain();
+    threads_stay_attached();
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 /* For the tests of T7: the calling thread is a reader that stays in its section, from

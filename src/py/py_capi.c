@@ -2,10 +2,10 @@
 #include "py/py_capi.h"
 
 #include "py/py_threads.h"
+#include "py/py_wait.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 _Thread_local capi_cache capi_cached;
 
@@ -346,34 +346,17 @@ poll(qsbrc_domain *domain, uint64_t goal)
     return !in_section(domain) && qsbr_poll(domain->engine, goal);
 }
 
-/* Detached, since a thread that is in a section may be waiting for the GIL, against
- * all rules; in steps, since it may be there for long. */
 int
 capi_wait(qsbrc_domain *domain, uint64_t goal)
 {
-    struct timespec step = {.tv_nsec = 1000};
-    while (!qsbr_goal_reached(domain->engine, goal)) {
-        bool reached;
-        if (in_section(domain))
-            return not_in_a_section("qsbrc_wait");
-        Py_BEGIN_ALLOW_THREADS
-        reached = qsbr_poll(domain->engine, goal);
-        if (!reached)
-            nanosleep(&step, NULL);
-        Py_END_ALLOW_THREADS
-        if (reached)
-            return 0;
-        if (qc_load_relaxed(&domain->engine->broken) != 0) {
-            PyErr_SetString(PyExc_RuntimeError, "membarrier stopped working in this process: no "
-                                                "grace period can be had any more");
-            return -1;
-        }
-        if (PyErr_CheckSignals() < 0)
-            return -1;
-        if (step.tv_nsec < 1000 * 1000)
-            step.tv_nsec *= 2;
-    }
-    return 0;
+    if (qsbr_goal_reached(domain->engine, goal))
+        return 0;
+    if (in_section(domain))
+        return not_in_a_section("qsbrc_wait");
+    wait_result result = wait_for_goal(domain->engine, goal);
+    if (result == WAIT_NEVER)
+        wait_never(domain->engine, "no grace period can be had any more");
+    return result == WAIT_OVER ? 0 : -1;
 }
 
 /* ---- the capsule ---- */

@@ -6,6 +6,7 @@
 #include "py/py_capi.h"
 
 #include "py/py_limits.h"
+#include "py/py_wait.h"
 #include "py/py_threads.h"
 
 #include <stdlib.h>
@@ -88,6 +89,7 @@ queue_new(qsbrc_domain *domain)
     }
     capi_domain_ref(domain);
     queue->engine = engine;
+    engine->wait = wait_for_queue;
     queue->domain = domain;
     queue->interpreter = capi_interpreter();
     queue->users = 1;
@@ -213,12 +215,13 @@ collect(qsbrc_queue *queue)
                         "or in another interpreter than the queue's");
         return -1;
     }
-    /* The wait of retire_collect is attached and cannot be interrupted: this one, for
-     * all that was retired before, leaves next to nothing to it. */
+    /* First, since this one says where no grace period can be had. */
     if (capi_wait(queue->domain, qsbr_advance(queue->domain->engine)) < 0)
         return -1;
     threads_exception none = threads_put_aside();
     size_t n = retire_collect(local);
+    if (n == RETIRE_NO_WAIT)
+        return -1;
     threads_put_back(none);
     return (Py_ssize_t)n;
 }

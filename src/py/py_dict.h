@@ -9,6 +9,7 @@
  *   py_dict_whole.c   all keys at one moment: clear, and taking a copy (K7)
  *   py_dict_moment.c  what is made of such a copy: snapshot, copy, repr, ==
  *   py_dict_fill.c    construction and update
+ *   py_dict_freeze.c  the lock, and no word that changes (K7)
  *   py_dict_atomic.c  what dict does not have: incr, get_or_create
  *   py_dict_views.c   views and iterators
  *
@@ -86,6 +87,16 @@ dict_unlock(dict_object *d)
 {
     lock_release(&d->map.lock);
 }
+
+/* K7: the lock, and from lock_frozen to unlock_frozen no word changes in `d`.  0, or -1 with
+ * an exception and nothing held.  May detach and run Python code (py_wait.h), before the
+ * lock is held for good; nothing is reserved when it is called. */
+typedef struct {
+    keytable_freezing freezing;
+    bool shared;
+} dict_frozen;
+int dict_lock_frozen(dict_object *d, dict_frozen *f);
+void dict_unlock_frozen(dict_object *d, const dict_frozen *f);
 
 /* Lock-free: a new reference in *value if FOUND.  An exception if FAILED. */
 dict_result dict_lookup(dict_object *d, PyObject *key, Py_hash_t hash, PyObject **value);

@@ -53,8 +53,10 @@ replace_at(dict_object *d, keytable_pos *pos, const replacement *what, retire_lo
 {
     qc_word seen = pos->word;
     for (;;) {
-        if (keytable_is_frozen(&d->map))
+        if (qc_unlikely(keytable_is_frozen(&d->map))) {
+            keytable_forget_freezes(&d->map);
             return USE_LOCK;
+        }
         if (what->expected != NULL && seen != *what->expected)
             return NOT_REPLACED;
         if (local == NULL && refs_word_is_object(seen))

@@ -90,30 +90,6 @@ begin(dict_object *d, retire_local **local)
     return *local != NULL ? rec : NULL;
 }
 
-/* With the lock: from here to thaw no word changes.  False: the grace period
- * that it takes cannot be had (the barrier is broken). */
-static bool
-freeze(dict_object *d, bool shared)
-{
-    return !shared || keytable_freeze(&d->map, &qsbr_process);
-}
-
-static void
-thaw(dict_object *d, bool shared)
-{
-    if (shared)
-        keytable_thaw(&d->map);
-}
-
-static int
-broken_barrier(void)
-{
-    PyErr_SetString(PyExc_RuntimeError,
-                    "membarrier stopped working in this process: no moment can be had at which "
-                    "no other thread assigns");
-    return -1;
-}
-
 int
 dict_clear_all(dict_object *d)
 {
@@ -125,30 +101,28 @@ dict_clear_all(dict_object *d)
         PyErr_NoMemory();
         return -1;
     }
-    dict_lock(d);
-    bool shared = sharing_is_shared(&d->sharing);
-    bool reserved = shared && retire_reserve(local, 1);
-    bool frozen = (reserved || !shared) && freeze(d, shared);
-    if (frozen) {
-        old = keytable_swap(&d->map, empty);
-        sharing_resized(d->state, &d->sharing, empty->bytes);
-        thaw(d, shared);
-        if (shared)
-            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
-    }
-    dict_unlock(d);
-    if (reserved)
-        retire_commit(local);
-    if (frozen && !shared)
-        drop_table_item(word_from_pointer(old));
-    if (frozen)
-        return 0;
-    keytable_unref(empty);
-    if (shared && !reserved) {
-        PyErr_NoMemory();
+    dict_frozen f;
+    if (dict_lock_frozen(d, &f) < 0) {
+        keytable_unref(empty);
         return -1;
     }
-    return broken_barrier();
+    bool possible = !f.shared || retire_reserve(local, 1);
+    if (possible) {
+        old = keytable_swap(&d->map, empty);
+        sharing_resized(d->state, &d->sharing, empty->bytes);
+        if (f.shared)
+            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
+    }
+    dict_unlock_frozen(d, &f);
+    if (possible && f.shared)
+        retire_commit(local);
+    else if (possible)
+        drop_table_item(word_from_pointer(old));
+    if (possible)
+        return 0;
+    keytable_unref(empty);
+    PyErr_NoMemory();
+    return -1;
 }
 
 int
@@ -197,18 +171,12 @@ keytable *
 dict_moment(dict_object *d)
 {
     retire_local *local;
-    if (begin(d, &local) == NULL)
+    dict_frozen f;
+    if (begin(d, &local) == NULL || dict_lock_frozen(d, &f) < 0)
         return NULL;
-    dict_lock(d);
-    bool shared = sharing_is_shared(&d->sharing);
-    bool frozen = freeze(d, shared);
-    keytable *copy = frozen ? copy_live(d) : NULL;
-    if (frozen)
-        thaw(d, shared);
-    dict_unlock(d);
-    if (!frozen)
-        (void)broken_barrier();
-    else if (copy == NULL)
+    keytable *copy = copy_live(d);
+    dict_unlock_frozen(d, &f);
+    if (copy == NULL)
         PyErr_NoMemory();
     return copy;
 }

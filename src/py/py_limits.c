@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "py/py_threads.h"
+#include "py/py_wait.h"
 
 /* ---- limits ---- */
 
@@ -78,17 +79,12 @@ now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Most waits are for a reader that is in the middle of a section: microseconds.
- * The longer it lasts, the more likely it is off the CPU, for milliseconds. */
-#define FIRST_STEP_NS (20 * 1000)
-#define LAST_STEP_NS (1000 * 1000)
-
 int
 limits_wait_in(retire_local *local, heap *pages)
 {
     retire_queue *queue = local->queue;
     uint64_t began = now_ns();
-    struct timespec step = {.tv_nsec = FIRST_STEP_NS};
+    long step = WAIT_FIRST_STEP_NS;
     for (bool waited = false; !threads_make_room(local, pages); waited = true) {
         if (qsbr_state_of(local->rec) == QSBR_SHUTTING_DOWN)
             return 0;
@@ -99,12 +95,7 @@ limits_wait_in(retire_local *local, heap *pages)
             retire_go_on(queue);
             return 0;
         }
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&step, NULL);
-        Py_END_ALLOW_THREADS
-        if (step.tv_nsec < LAST_STEP_NS)
-            step.tv_nsec *= 2;
-        if (PyErr_CheckSignals() < 0)
+        if (wait_step(&step) < 0)
             return -1;
     }
     return 0;

@@ -2,6 +2,7 @@
 #include "py/py_threads.h"
 
 #include "py/py_numbers.h"
+#include "py/py_wait.h"
 
 #include <dlfcn.h>
 
@@ -142,6 +143,7 @@ threads_init_state(qc_state *state)
     }
     state->queue->drop_kept = numbers_free;
     state->queue_id = state->queue->id;
+    state->queue->wait = wait_for_queue;
     (void)qc_add_relaxed(&threads_states, 1u);
     qc_lock_init(&state->waits_lock);
     /* Pending calls run in the main interpreter, whoever asks. */
@@ -266,7 +268,7 @@ threads_safe_point(qc_state *state)
         retire_process(local);
         uint64_t waiting = heap_waiting_bytes(state->heap);
         if (waiting > retire_limit.hard_bytes) { /* T7: a writer would, but nobody may write */
-            heap_collect(state->heap, false);
+            heap_collect(state->heap, NULL);
             waiting = heap_waiting_bytes(state->heap);
         }
         retire_note_others(state->queue, waiting);
@@ -281,7 +283,7 @@ threads_make_room(retire_local *local, heap *pages)
 {
     threads_exception set = threads_put_aside();
     if (pages != NULL) {
-        heap_collect(pages, false);
+        heap_collect(pages, NULL);
         retire_note_others(local->queue, heap_waiting_bytes(pages));
     }
     bool room = retire_make_room(local);

@@ -30,6 +30,7 @@
 #define PY_TURNS_H
 
 #include "py/py_threads.h"
+#include "py/py_wait.h"
 
 /* Values of `owner` that are no record. */
 #define TURNS_LEAVING ((qsbr_record *)1)
@@ -79,8 +80,8 @@ turns_whose(turns *t, qsbr_record *rec)
     return owner == TURNS_ANYBODY ? TURN_ANYBODYS : TURN_LATER;
 }
 
-/* Outside sections, and without locks: anybody may step afterwards.  False with
- * RuntimeError. */
+/* Outside sections, and without locks: anybody may step afterwards.  False with an
+ * exception: RuntimeError, or that of a signal's handler (py_wait.h). */
 static QC_NOINLINE bool
 turns_share(turns *t)
 {
@@ -97,11 +98,11 @@ turns_share(turns *t)
     }
 #endif
 #ifndef QC_BREAK_TURNS_NO_WAIT
-    if (!qsbr_wait(&qsbr_process, qsbr_advance(&qsbr_process))) {
-        PyErr_SetString(PyExc_RuntimeError, "the memory barrier has failed: an iterator cannot be "
-                                            "handed to another thread");
+    wait_result result = wait_for_goal(&qsbr_process, qsbr_advance(&qsbr_process));
+    if (result == WAIT_NEVER)
+        wait_never(&qsbr_process, "an iterator cannot be handed to another thread");
+    if (result != WAIT_OVER)
         return false;
-    }
 #endif
     /* release: partner is the acquire load in turns_whose. */
     qc_store_release(&t->owner, TURNS_ANYBODY);

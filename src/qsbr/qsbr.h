@@ -52,8 +52,8 @@
  *      poll(g) said yes.  Sequences are 64 bits, odd (0 is offline), compared by
  *      difference; debug builds start near the wrap.
  *  Q2  A section never blocks, never calls Python, never allocates, and is a
- *      bounded number of instructions per element.  Whoever waits for a grace
- *      period is outside any section: qsbr_wait and the queue's processing check.
+ *      bounded number of instructions per element.  The thread that waits for a
+ *      grace period is outside any section: qsbr_wait and the queue's processing check.
  *  Q3  enter and exit write the thread's own record only.
  *  Q4  The process domain's record is one thread-local load away; registering
  *      is lazy, unregistering happens when the OS thread ends, whoever made it.
@@ -247,9 +247,10 @@ uint64_t qsbr_advance_now(qsbr_domain *domain, qsbr_deferred *deferred);
  * one heavy barrier, and must be called outside sections of `domain`. */
 bool qsbr_poll(qsbr_domain *domain, uint64_t goal);
 
-/* Polls until `goal` is reached, yielding the CPU in between.  Sections are
- * short (Q2), so waiting attached is sound.  False: the heavy barrier fails and
- * no grace period can be had. */
+/* Polls until `goal` is reached, yielding the CPU in between.  False: the heavy barrier
+ * fails and no grace period can be had.  For programs without an interpreter: a reader may
+ * be stopped in its section, and this would keep signals and the collector out as long.
+ * The extension waits by py_wait.h (T7). */
 bool qsbr_wait(qsbr_domain *domain, uint64_t goal);
 
 static inline bool

@@ -182,6 +182,9 @@ struct retire_queue {
     void (*ask)(void *); /* asks the main thread for a safe point; may be NULL */
     void *ask_arg;
     void (*drop_kept)(void *);      /* frees what an ended thread's kept_above holds; may be NULL */
+    /* Waits for a goal, by the layer above, while the queue has nothing in hand: false, and
+     * nothing is run.  NULL: here, attached.  `drains`: not for ever. */
+    bool (*wait)(qsbr_domain *domain, uint64_t goal, bool drains);
     _Atomic(retire_local *) locals; /* grows under `lock`; freed with the queue */
     _Atomic(retire_segment *) segments[RETIRE_SEGMENTS]; /* the same, by record number */
     _Atomic uint32_t generation; /* (lock) of the fork that Q10 has been done for */
@@ -260,7 +263,9 @@ void retire_go_on(retire_queue *queue);
 size_t retire_process(retire_local *local);
 
 /* Everything that is in the queue now, of all threads: waits for the grace
- * period.  Returns the number of items run. */
+ * period by the queue's `wait` hook.  Returns the number of items run, or NO_WAIT where the
+ * hook has said false. */
+#define RETIRE_NO_WAIT SIZE_MAX
 size_t retire_collect(retire_local *local);
 
 /* At the interpreter's exit, until nothing is left or no progress is made (a

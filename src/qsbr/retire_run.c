@@ -36,12 +36,11 @@ run_reached(retire_local *local)
     return n;
 }
 
-/* What the caller does about a goal that is not reached. */
+/* Which open batches are taken. */
 typedef enum {
-    LEAVE,     /* come back later: a safe point */
-    MAKE_ROOM, /* the same, for all threads' sake */
-    WAIT,      /* collect() */
-    INSIST,    /* at exit: a while, since a record may be online for good */
+    LEAVE,     /* those of quiet threads: a safe point */
+    MAKE_ROOM, /* all, unless another thread looks or has just looked */
+    COLLECT,   /* all */
 } patience;
 
 /* T7: what a poll that says no costs all threads together is bounded: the next one comes
@@ -76,28 +75,6 @@ poll_for(retire_queue *queue, uint64_t oldest, uint64_t newest)
         return;
     if (!qsbr_goal_reached(domain, newest) && qsbr_before(qc_load_acquire(&domain->fenced), newest))
         (void)poll_paced(queue, newest);
-}
-
-static void
-wait_for(retire_queue *queue, uint64_t oldest, uint64_t newest, patience how)
-{
-    qsbr_domain *domain = queue->domain;
-    if (how != WAIT && how != INSIST) {
-        poll_for(queue, oldest, newest);
-        return;
-    }
-    /* No goal is later than this, in whatever order the batches are. */
-    newest = qc_load_acquire(&domain->wr_seq);
-    if (how == WAIT) {
-        qsbr_wait(domain, newest);
-        return;
-    }
-    struct timespec step = {.tv_nsec = 100 * 1000};
-    for (int tries = 5000; !qsbr_poll(domain, newest) && --tries > 0;) {
-        if (qc_load_relaxed(&domain->broken) != 0)
-            return; /* it will never be */
-        nanosleep(&step, NULL);
-    }
 }
 
 /* Makes the thread's closed batches its running ones, oldest first, and returns the
@@ -164,14 +141,14 @@ leave_unreached(retire_local *local, retire_batch *newest)
 
 /* Runs the closed batches of this thread whose goal is reached. */
 static size_t
-run_closed(retire_local *local, patience how)
+run_closed(retire_local *local)
 {
     if (qc_load_relaxed(&local->closed) == NULL)
         return 0;
     retire_batch *newest = take_closed(local);
     if (newest == NULL)
         return 0;
-    wait_for(local->queue, local->running->goal, newest->goal, how);
+    poll_for(local->queue, local->running->goal, newest->goal);
     qc_yield("polled");
     leave_unreached(local, newest);
     return run_reached(local);
@@ -211,6 +188,15 @@ come_back(retire_local *local, bool progress)
         local->look_again *= 2;
 }
 
+/* (processing) Takes what `how` says. */
+static void
+take_open(retire_local *local, patience how)
+{
+    if (how != LEAVE)
+        close_mine(local);
+    retire_look(local, how == LEAVE ? ONLY_QUIET : ALL_OF_THEM, how == COLLECT);
+}
+
 static size_t
 process(retire_local *local, patience how)
 {
@@ -219,13 +205,11 @@ process(retire_local *local, patience how)
         return 0;
     retire_mend(local->queue, local->rec);
     local->processing = true;
-    if (how != LEAVE)
-        close_mine(local);
-    retire_look(local, how == LEAVE ? ONLY_QUIET : ALL_OF_THEM, how == WAIT || how == INSIST);
+    take_open(local, how);
     local->tell = false;
     /* Before the items run: one that closes a batch asks again. */
     local->rec->look_in = QSBR_LOOK_EVERY;
-    size_t n = run_closed(local, how);
+    size_t n = run_closed(local);
     come_back(local, n != 0);
     local->processing = false;
     return n;
@@ -256,18 +240,59 @@ retire_go_on(retire_queue *queue)
     qc_store_relaxed(&queue->over, 0u);
 }
 
+/* At exit a record may be online for good. */
+static bool
+wait_here(qsbr_domain *domain, uint64_t goal, bool drains)
+{
+    struct timespec step = {.tv_nsec = 100 * 1000};
+    if (!drains)
+        (void)qsbr_wait(domain, goal);
+    for (int tries = 5000; !qsbr_poll(domain, goal) && --tries > 0;) {
+        if (qc_load_relaxed(&domain->broken) != 0)
+            break; /* it will never be */
+        nanosleep(&step, NULL);
+    }
+    return true;
+}
+
+/* Closes all batches, waits for them with nothing in hand, and then takes them: other
+ * threads' safe points may run some of them meanwhile, and the signals' handlers that the
+ * wait lets in may retire more. */
+static size_t
+wait_and_process(retire_local *local, bool drains)
+{
+    retire_queue *queue = local->queue;
+    if (local->processing)
+        return 0;
+    retire_mend(queue, local->rec);
+    local->processing = true;
+    take_open(local, COLLECT);
+    local->processing = false;
+    if (qc_load_relaxed(&local->closed) != NULL) {
+        /* A sequence that was advanced to, and no goal in the queue is above it. */
+        uint64_t goal = qc_load_acquire(&queue->domain->wr_seq);
+        if (!(queue->wait != NULL ? queue->wait : wait_here)(queue->domain, goal, drains))
+            return RETIRE_NO_WAIT;
+    }
+    return process(local, COLLECT);
+}
+
 size_t
 retire_collect(retire_local *local)
 {
-    return process(local, WAIT);
+    return wait_and_process(local, false);
 }
 
 size_t
 retire_drain(retire_local *local)
 {
-    size_t n = 0, more;
+    size_t n = 0;
     /* What runs may retire more; a chain of finalizers that never ends is cut. */
-    for (int i = 0; i < 100 && (more = process(local, INSIST)) != 0; i++)
+    for (int i = 0; i < 100; i++) {
+        size_t more = wait_and_process(local, true);
+        if (more == 0 || more == RETIRE_NO_WAIT)
+            break;
         n += more;
+    }
     return n;
 }

@@ -447,6 +447,15 @@ kt_popitem(kt *k)
     return key;
 }
 
+/* With the lock (K7). */
+static inline keytable_freezing
+kt_freeze(kt *k)
+{
+    keytable_freezing freezing = keytable_freeze(k->map, k->p.domain);
+    CHECK(qsbr_wait(k->p.domain, freezing.goal));
+    return freezing;
+}
+
 static inline void
 kt_clear(kt *k)
 {
@@ -454,9 +463,9 @@ kt_clear(kt *k)
     CHECK(empty != NULL);
     kt_lock(k);
     CHECK(retire_reserve(k->p.local, 1));
-    CHECK(keytable_freeze(k->map, k->p.domain));
+    keytable_freezing freezing = kt_freeze(k);
     keytable *old = keytable_swap(k->map, empty);
-    keytable_thaw(k->map);
+    keytable_thaw(k->map, freezing);
     kt_unlock(k);
     retire_block(k->p.local, table_free_with_contents, (uint64_t)(uintptr_t)old, old->bytes);
     retire_commit(k->p.local);
@@ -468,7 +477,7 @@ kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
 {
     unsigned n = 0;
     kt_lock(k);
-    CHECK(keytable_freeze(k->map, k->p.domain));
+    keytable_freezing freezing = kt_freeze(k);
     keytable *t = keytable_locked(k->map);
     keytable_entry *e = keytable_entries(t);
     for (uint32_t i = 0; i < qc_load_relaxed(&keytable_counts(t)->used); i++) {
@@ -482,7 +491,7 @@ kt_snapshot(kt *k, uint64_t *keys, uint64_t *numbers, unsigned max)
         n++;
     }
     CHECK_EQ(n, qc_load_relaxed(&k->map->live));
-    keytable_thaw(k->map);
+    keytable_thaw(k->map, freezing);
     kt_unlock(k);
     return n;
 }

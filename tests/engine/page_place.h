@@ -40,7 +40,7 @@ figures(void)
 static inline void
 place_end(void)
 {
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     heap_figures f = figures();
     CHECK_EQ(f.live_bytes, 0);
     CHECK_EQ(f.pages_waiting, 0);

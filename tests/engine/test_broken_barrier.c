@@ -230,9 +230,9 @@ containers_without_grace_periods(void *arg)
         kt_set_int(&k, key, (int64_t)key);
     deny_or_leave(EPERM);
     for (int i = 0; i < 3; i++) {
-        kt_lock(&k);
-        CHECK(!keytable_freeze(k.map, k.p.domain));
-        kt_unlock(&k);
+        keytable_freezing freezing = keytable_freeze(k.map, k.p.domain);
+        CHECK(!qsbr_wait(k.p.domain, freezing.goal)); /* comes back, and says so */
+        keytable_thaw(k.map, freezing);
         CHECK(!keytable_is_frozen(k.map));
     }
     for (uint64_t key = 0; key < 40; key++) /* everything else goes on */
@@ -244,7 +244,7 @@ containers_without_grace_periods(void *arg)
     unsigned char *block = heap_alloc(h, 100);
     memset(block, 7, 100);
     heap_retire(h, block, 100);
-    CHECK_EQ(heap_collect(h, true), 0);
+    CHECK_EQ(heap_collect(h, qsbr_wait), 0);
     CHECK_EQ(heap_collect(h, false), 0);
     heap_delete(h);
     for (size_t i = sizeof(heap_block); i < 100; i++)

@@ -665,19 +665,21 @@ assigner_goes_on(void *arg)
     qsbr_exit(a->k.p.rec);
 }
 
+static keytable_freezing frozen_here;
+
 static void
 take_and_freeze(void *arg)
 {
     kt *k = arg;
     qc_lock_acquire(&k->map->lock);
-    CHECK(keytable_freeze(k->map, k->p.domain));
+    frozen_here = kt_freeze(k);
 }
 
 static void
 thaw_and_release(void *arg)
 {
     kt *k = arg;
-    keytable_thaw(k->map);
+    keytable_thaw(k->map, frozen_here);
     qc_lock_release(&k->map->lock);
 }
 
@@ -711,6 +713,103 @@ test_K7_freezing_waits_for_assignments_under_way(void)
     kt_delete(&k);
 }
 
+/* A copier that finds a reader stopped lets go of the lock, and the flag stays up. */
+static void
+test_K7_a_freeze_outlives_the_lock(void)
+{
+    kt k = kt_new(hash_well);
+    kt_set_int(&k, 1, 1);
+    assigner before = {.k = k, .s = stepper_new()}, after = {.k = k, .s = stepper_new()};
+    stepper_run(before.s, assigner_begins, &before);
+    kt_lock(&k);
+    keytable_freezing freezing = keytable_freeze(k.map, k.p.domain);
+    CHECK(!qsbr_poll(k.p.domain, freezing.goal));
+    kt_unlock(&k);
+
+    kt_set_int(&k, 7, 7); /* the lock is anybody's, and what it protects goes on */
+    CHECK(kt_del(&k, 7));
+    stepper_run(after.s, assigner_begins, &after);
+    CHECK(after.frozen && !qsbr_poll(k.p.domain, freezing.goal));
+    stepper_run(before.s, assigner_goes_on, &before);
+    CHECK(before.assigned);
+    CHECK(qsbr_poll(k.p.domain, freezing.goal)); /* `after` holds nothing up */
+    kt_lock(&k);
+    CHECK(keytable_freeze_holds(freezing));
+    stepper_run(after.s, assigner_goes_on, &after);
+    CHECK(!after.assigned && kt_get(&k, 1) == 2);
+    keytable_thaw(k.map, freezing);
+    CHECK(!keytable_is_frozen(k.map));
+    kt_unlock(&k);
+    stepper_end(before.s);
+    stepper_end(after.s);
+    kt_delete(&k);
+}
+
+static void
+test_K7_freezes_of_several_threads_are_counted(void)
+{
+    kt k = kt_new(hash_well);
+    keytable_freezing freezings[5];
+    for (int i = 0; i < 5; i++)
+        freezings[i] = keytable_freeze(k.map, k.p.domain);
+    for (int i = 0; i < 5; i++) {
+        CHECK(keytable_is_frozen(k.map)); /* for those that are left */
+        keytable_forget_freezes(k.map);   /* they are here */
+        keytable_thaw(k.map, freezings[i]);
+    }
+    CHECK(!keytable_is_frozen(k.map));
+    kt_delete(&k);
+}
+
+/* In the child a freeze from before is nobody's, also not the forking thread's. */
+typedef struct {
+    kt *k;
+    keytable_freezing freezing;
+} frozen_before;
+
+static void
+child_freezes_anew(void *arg)
+{
+    frozen_before *f = arg;
+    keymap *map = f->k->map;
+    CHECK(!keytable_freeze_holds(f->freezing));
+    CHECK(keytable_is_frozen(map));
+    keytable_freezing mine = keytable_freeze(map, f->k->p.domain);
+    CHECK(keytable_freeze_holds(mine));
+    keytable_thaw(map, f->freezing);
+    keytable_forget_freezes(map);
+    CHECK(keytable_is_frozen(map)); /* mine */
+    keytable_thaw(map, mine);
+    CHECK(!keytable_is_frozen(map));
+}
+
+static void
+child_assigns(void *arg)
+{
+    frozen_before *f = arg;
+    CHECK(keytable_is_frozen(f->k->map));
+    keytable_forget_freezes(f->k->map);
+    CHECK(!keytable_is_frozen(f->k->map));
+    in_child(child_freezes_anew, &(frozen_before){f->k, keytable_freeze(f->k->map, &qsbr_process)});
+}
+
+static void
+test_Q10_a_freeze_from_before_a_fork(void)
+{
+    kt k = kt_new(hash_well);
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        frozen_before f = {.k = &k};
+        for (unsigned i = 0; i < threads; i++)
+            f.freezing = keytable_freeze(k.map, k.p.domain);
+        in_child(child_freezes_anew, &f);
+        in_child(child_assigns, &f);
+        for (unsigned i = 0; i < threads; i++)
+            keytable_thaw(k.map, f.freezing);
+        CHECK(!keytable_is_frozen(k.map));
+    }
+    kt_delete(&k);
+}
+
 int
 main(void)
 {
@@ -730,5 +829,8 @@ main(void)
 #endif
     RUN(test_K4_len_is_exact);
     RUN(test_K7_freezing_waits_for_assignments_under_way);
+    RUN(test_K7_a_freeze_outlives_the_lock);
+    RUN(test_K7_freezes_of_several_threads_are_counted);
+    RUN(test_Q10_a_freeze_from_before_a_fork);
     return 0;
 }

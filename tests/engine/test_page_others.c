@@ -30,7 +30,7 @@ test_H5_a_page_whose_owner_sleeps(void)
     reader_exit(r);
     free_by(other, b, MIDDLES, MIDDLE);
     get_many(mine + (EXTENT_PAGES - 1) * MIDDLES, MIDDLES, MIDDLE);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK((qc_load_relaxed(&p->state) & STATE_TAG) == 0);
     CHECK_EQ(figures().pages_stolen, 2); /* b's too, whose owner is `other` */
     free_many(mine, EXTENT_PAGES * MIDDLES, MIDDLE);
@@ -84,7 +84,7 @@ use_it_for_another_class(void *arg)
 {
     (void)arg;
     CHECK(qsbr_register(domain) != NULL);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     while ((qc_load_relaxed(&page_in_hand->state) & STATE_TAG) == 0 ||
            page_in_hand->class != page_class(MIDDLE)) {
         CHECK(n_taken < EXTENT_PAGES * MIDDLES);
@@ -194,7 +194,7 @@ take_it_away(void *arg)
 {
     (void)arg;
     CHECK(qsbr_register(domain) != NULL);
-    CHECK(heap_collect(h, true) != 0);
+    CHECK(heap_collect(h, qsbr_wait) != 0);
     CHECK_EQ(qc_load_relaxed(&page_in_hand->state), 0);
 }
 
@@ -779,7 +779,7 @@ child(void *arg)
     free_by(s, c, 4 * BIGS, BIG);
     stepper_end(s);
     heap_free(h, f->b[1], BIG);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(figures().live_bytes, 0);
     CHECK_EQ(figures().pages_waiting, 0);
     CHECK(figures().pages <= EXTENT_PAGES); /* one page may be lost */
@@ -846,7 +846,7 @@ child_in_the_middle(void *arg)
     /* The blocks that the thread which is gone had not retired by then. */
     if (strcmp(where, "page tag") != 0)
         retire_many(a + 2, BIGS - 2, BIG);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(figures().pages_waiting, 0);
     CHECK_EQ(figures().pages, 0);
     get_many(c, 4 * BIGS, BIG);
@@ -920,7 +920,7 @@ child_between_two_stores(void *arg)
         do_use_what_is_left(a); /* adopted */
     stepper_end(s);
     free_many(a + 3, BIGS - 3, BIG);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(figures().live_bytes, 0);
     CHECK(figures().pages_waiting <= 1);
 }

@@ -121,7 +121,7 @@ live_for_a_while(void *arg)
         else
             replace(&random);
         if (dice >> 40 == 7)
-            heap_collect(h, (dice >> 32) % 2 == 0);
+            heap_collect(h, (dice >> 32) % 2 == 0 ? qsbr_wait : NULL);
         if (dice >> 20 == 0)
             sleep_ms(20);
     }
@@ -303,7 +303,7 @@ child_of_torture(void *arg)
             heap_free(h, x, x->size);
         }
     }
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(figures().pages_waiting, 0);
     heap_delete(h); /* and is kept by what was lost */
 }

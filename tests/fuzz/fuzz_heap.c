@@ -369,7 +369,7 @@ give_all_back(void)
     while (n_live > 0)
         give(n_live % THREADS, 0, n_live % 2 == 0);
     heap_act_as(h, NULL);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     heap_stats(h, &f);
     REQUIRE(f.live_bytes == 0 && f.retired_bytes == 0 && f.pages == 0);
     for (unsigned t = 0; t < THREADS; t++)
