@@ -12,6 +12,8 @@ QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBU
                                     published stores
 QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"; memory
                                     comes from libc then
+QSBRCONTAINERS_FREES=at-once|later  with a GIL what is replaced can be freed at once (default: at
+                                    once, later in debug and sanitizer builds)
 QSBRCONTAINERS_COVERAGE=1           counts lines and branches for gcov, unoptimized
 QSBRCONTAINERS_BREAK=NAME[,NAME]    defines QC_BREAK_NAME: a build that is broken on purpose,
                                     to see the race tests fail; never install one
@@ -33,6 +35,9 @@ sys.path.insert(0, str(ROOT / "build_support"))
 import mimalloc_link  # noqa: E402
 
 os.chdir(ROOT)
+
+if sys.maxsize <= 2**32:
+    raise SystemExit("error: qsbrcontainers needs a 64-bit interpreter.")
 
 
 def switch(name, allowed=None):
@@ -78,6 +83,9 @@ def macros():
     numbers = switch("NUMBERS", "value|object")
     if numbers:
         found.append(("QC_NUMBERS_BY_VALUE", "1" if numbers == "value" else "0"))
+    frees = switch("FREES", "at-once|later")
+    if frees:
+        found.append(("QC_FREES_AT_ONCE", "1" if frees == "at-once" else "0"))
     if switch("DEBUG") == "1":
         found.append(("QC_DEBUG", "1"))
     if sanitizers():

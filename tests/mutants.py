@@ -241,6 +241,10 @@ BREAKS = {
         "what the registry's lock protects is read before the lock is there",
         (debug("registry"),),
     ),
+    "SLOT_IS_LEFT": Break(
+        "a domain ends, and threads that end later end their records in it",
+        (asan("registry"), asan("records")),
+    ),
     "NOT_FORGOTTEN": Break(
         "a thread that has ended, and goes on, goes on with what another has by then",
         (debug("page_others"),),
@@ -255,6 +259,14 @@ BREAKS = {
         "a fork does not wait for those who hold forks back",
         (debug("fork_held"),),
         "fork_torture (now and then)",
+    ),
+    "FORKS_AWAITED_FOR_EVER": Break(
+        "a change waits for a fork for as long as that takes",
+        (debug("fork_held", MEMBARRIER),),
+    ),
+    "COUNTED_BESIDE_FORKS": Break(
+        "a fork comes between a batch's mark and the queue's count of it",
+        (debug("retire_held"),),
     ),
     "MENDED_BESIDE_FORKS": Break(
         "nor for one that puts right what a fork has left of the queue",

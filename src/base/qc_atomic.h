@@ -68,6 +68,18 @@ qc_fence_seq_cst(void)
 }
 
 /* Keeps the compiler, and only it, from moving accesses across. */
+/* Between plain stores: what comes before is seen by whatever sees what comes after.  (A
+ * compiler's order, and the processor's where it has weaker ones.) */
+static inline void
+qc_fence_release(void)
+{
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+    atomic_signal_fence(memory_order_release); /* as above */
+#else
+    atomic_thread_fence(memory_order_release);
+#endif
+}
+
 #define qc_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 #endif

@@ -10,7 +10,13 @@
 #define QC_DEBUG_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
+
+/* Sizes are added to 64-bit counts as they are, negative ones as their complement, and a
+ * word holds a pointer beside 51-bit ints. */
+_Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8,
+               "qsbrcontainers needs a 64-bit platform: its accounting is wrong on others");
 
 #ifdef QC_DEBUG
 #include <stdio.h>
@@ -40,6 +46,16 @@
 #define QC_INLINE static inline
 #define QC_NOINLINE
 #define QC_HIDDEN
+#endif
+
+/* A thread's small variables of the hot paths.  The initial-exec model makes a load one
+ * instruction instead of a call.  A library that is loaded with dlopen may use it only
+ * where the C library keeps some static TLS for that: glibc does (the surplus), and all of
+ * ours together are less than 100 bytes.  musl does not, and would not load it. */
+#if defined(__GLIBC__) && defined(__GNUC__)
+#define QC_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define QC_TLS _Thread_local
 #endif
 
 /* For the functions of the hot paths: their locals are words, and no array that could

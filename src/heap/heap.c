@@ -9,12 +9,6 @@
 #include <mimalloc.h>
 #endif
 
-#if defined(__linux__) && defined(__GNUC__)
-#define HEAP_TLS _Thread_local __attribute__((tls_model("initial-exec"))) /* no call */
-#else
-#define HEAP_TLS _Thread_local
-#endif
-
 static _Atomic uint64_t next_heap_id = 1;
 
 /* The calling thread's local in the heap that it used last. */
@@ -22,7 +16,7 @@ typedef struct {
     uint64_t heap_id;
     heap_local *local;
 } local_cache;
-static HEAP_TLS local_cache cached;
+static QC_TLS local_cache cached;
 
 #ifdef QC_DEBUG
 static _Atomic uint64_t fail_in;

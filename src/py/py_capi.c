@@ -76,8 +76,46 @@ capi_state(void)
 
 /* ---- domains ---- */
 
-static qsbrc_domain *all_domains; /* (list_lock) */
-static qc_lock list_lock;
+void
+capi_list_init(capi_list *list)
+{
+    qc_lock_init(&list->lock);
+    list->first = (capi_link){NULL, NULL};
+    list->last = &list->first;
+}
+
+void
+capi_list_lock(capi_list *list)
+{
+    if (qc_likely(qc_lock_acquire(&list->lock) == QC_LOCK_TAKEN))
+        return;
+    list->last = &list->first;
+    for (capi_link *link = list->first.next; link != NULL; link = link->next) {
+        link->prev = list->last;
+        list->last = link;
+    }
+}
+
+void
+capi_list_add(capi_list *list, capi_link *link)
+{
+    *link = (capi_link){NULL, list->last};
+    qc_fence_compiler(); /* the signal that forks may find this one store done, or not */
+    list->last->next = link;
+    list->last = link;
+}
+
+void
+capi_list_remove(capi_list *list, capi_link *link)
+{
+    link->prev->next = link->next;
+    if (link->next != NULL)
+        link->next->prev = link->prev;
+    else
+        list->last = link->prev;
+}
+
+static capi_list domains;
 
 static qsbrc_domain *
 domain_new(void)
@@ -98,34 +136,29 @@ domain_new(void)
     domain->id = engine->id;
     domain->interpreter = capi_interpreter();
     domain->users = 1;
-    qc_lock_acquire(&list_lock); /* an orphan's list is whole: one store changes it */
-    domain->next = all_domains;
-    all_domains = domain;
-    qc_lock_release(&list_lock);
+    capi_list_lock(&domains);
+    capi_list_add(&domains, &domain->link);
+    qc_lock_release(&domains.lock);
     return domain;
 }
 
 void
 capi_domain_ref(qsbrc_domain *domain)
 {
-    qc_lock_acquire(&list_lock);
+    capi_list_lock(&domains);
     domain->users++;
-    qc_lock_release(&list_lock);
+    qc_lock_release(&domains.lock);
 }
 
 void
 capi_domain_unref(qsbrc_domain *domain)
 {
     bool last;
-    qc_lock_acquire(&list_lock);
+    capi_list_lock(&domains);
     last = --domain->users == 0;
-    if (last) {
-        qsbrc_domain **link = &all_domains;
-        while (*link != domain)
-            link = &(*link)->next;
-        *link = domain->next;
-    }
-    qc_lock_release(&list_lock);
+    if (last)
+        capi_list_remove(&domains, &domain->link);
+    qc_lock_release(&domains.lock);
     if (!last)
         return;
     PyThreadState *detached = threads_detach(); /* Q8 */
@@ -134,31 +167,30 @@ capi_domain_unref(qsbrc_domain *domain)
     free(domain);
 }
 
-/* The oldest domain of the interpreter that is younger than `id`, with a user more. */
+/* The interpreter's next domain after `domain`, or its first, with a user more. */
 static qsbrc_domain *
-next_domain(int64_t interpreter, uint64_t id)
+next_domain(int64_t interpreter, qsbrc_domain *domain)
 {
-    qsbrc_domain *found = NULL;
-    qc_lock_acquire(&list_lock);
-    for (qsbrc_domain *d = all_domains; d != NULL; d = d->next)
-        if (d->interpreter == interpreter && d->id > id && (found == NULL || d->id < found->id))
-            found = d;
-    if (found != NULL)
-        found->users++;
-    qc_lock_release(&list_lock);
-    return found;
+    capi_list_lock(&domains);
+    capi_link *link = domain != NULL ? domain->link.next : domains.first.next;
+    while (link != NULL && ((qsbrc_domain *)link)->interpreter != interpreter)
+        link = link->next;
+    if (link != NULL)
+        ((qsbrc_domain *)link)->users++;
+    qc_lock_release(&domains.lock);
+    return (qsbrc_domain *)link;
 }
 
 void
 capi_domains_shut_down(int64_t interpreter)
 {
-    qsbrc_domain *domain;
-    for (uint64_t id = 0; (domain = next_domain(interpreter, id)) != NULL;) {
-        id = domain->id;
+    for (qsbrc_domain *domain = next_domain(interpreter, NULL), *next; domain != NULL;
+         domain = next) {
         PyThreadState *detached = threads_detach(); /* Q8 */
         /* With a record of its own, so that the rest is this thread's to free. */
         qsbr_shut_down(domain->engine, qsbr_register(domain->engine));
         threads_attach(detached);
+        next = next_domain(interpreter, domain); /* it is on the list as long as it has a user */
         capi_domain_unref(domain);
     }
 }
@@ -393,7 +425,7 @@ forget_all(void)
 static void
 fill_table(void)
 {
-    qc_lock_init(&list_lock);
+    capi_list_init(&domains);
     qsbr_at_thread_end(forget_all);
     capi_fill_queue(&table);
     capi_fill_containers(&table);

@@ -12,17 +12,16 @@
 #include <stdlib.h>
 
 struct qsbrc_queue {
+    capi_link link;
     retire_queue *engine;
     qsbrc_domain *domain;
-    int64_t interpreter;      /* Q11 */
-    unsigned users;           /* (list_lock) its owner until queue_free, and who drains it */
-    struct qsbrc_queue *next; /* (list_lock) older */
+    int64_t interpreter; /* Q11 */
+    unsigned users;      /* (queues' lock) its owner until queue_free, and who drains it */
 };
 
 /* All queues: an interpreter's end finds its own here, and what a queue_free could not
  * empty stays reachable (T8). */
-static qsbrc_queue *all_queues; /* (list_lock) */
-static qc_lock list_lock;
+static capi_list queues;
 
 /* Room is the thread's local while a batch is taken; what is left of it is kept in
  * kept_above, which is ours in these queues. */
@@ -93,10 +92,9 @@ queue_new(qsbrc_domain *domain)
     queue->domain = domain;
     queue->interpreter = capi_interpreter();
     queue->users = 1;
-    qc_lock_acquire(&list_lock); /* an orphan's list is whole: one store changes it */
-    queue->next = all_queues;
-    all_queues = queue;
-    qc_lock_release(&list_lock);
+    capi_list_lock(&queues);
+    capi_list_add(&queues, &queue->link);
+    qc_lock_release(&queues.lock);
     return queue;
 }
 
@@ -238,20 +236,18 @@ drain(qsbrc_queue *queue)
     threads_put_back(set);
 }
 
-/* The oldest queue of the interpreter that is younger than `id`, with a user more. */
+/* The interpreter's next queue after `queue`, or its first, with a user more. */
 static qsbrc_queue *
-next_queue(int64_t interpreter, uint64_t id)
+next_queue(int64_t interpreter, qsbrc_queue *queue)
 {
-    qsbrc_queue *found = NULL;
-    qc_lock_acquire(&list_lock);
-    for (qsbrc_queue *q = all_queues; q != NULL; q = q->next)
-        if (q->interpreter == interpreter && q->engine->id > id &&
-            (found == NULL || q->engine->id < found->engine->id))
-            found = q;
-    if (found != NULL)
-        found->users++;
-    qc_lock_release(&list_lock);
-    return found;
+    capi_list_lock(&queues);
+    capi_link *link = queue != NULL ? queue->link.next : queues.first.next;
+    while (link != NULL && ((qsbrc_queue *)link)->interpreter != interpreter)
+        link = link->next;
+    if (link != NULL)
+        ((qsbrc_queue *)link)->users++;
+    qc_lock_release(&queues.lock);
+    return (qsbrc_queue *)link;
 }
 
 /* The last user frees the queue, if there is nothing in it that somebody may read. */
@@ -259,15 +255,11 @@ static void
 drop_user(qsbrc_queue *queue)
 {
     bool last;
-    qc_lock_acquire(&list_lock);
+    capi_list_lock(&queues);
     last = --queue->users == 0 && retire_queue_is_empty(queue->engine);
-    if (last) {
-        qsbrc_queue **link = &all_queues;
-        while (*link != queue)
-            link = &(*link)->next;
-        *link = queue->next;
-    }
-    qc_lock_release(&list_lock);
+    if (last)
+        capi_list_remove(&queues, &queue->link);
+    qc_lock_release(&queues.lock);
     if (!last)
         return;
     retire_queue_unref(queue->engine);
@@ -291,11 +283,10 @@ void
 qc_capi_drain(void)
 {
     int64_t interpreter = capi_interpreter();
-    qsbrc_queue *queue;
     capi_domains_shut_down(interpreter);
-    for (uint64_t id = 0; (queue = next_queue(interpreter, id)) != NULL;) {
-        id = queue->engine->id;
+    for (qsbrc_queue *queue = next_queue(interpreter, NULL), *next; queue != NULL; queue = next) {
         drain(queue);
+        next = next_queue(interpreter, queue); /* it is on the list as long as it has a user */
         drop_user(queue);
     }
 }
@@ -309,7 +300,7 @@ queue_held(qsbrc_queue *queue, uint64_t *bytes, uint64_t *items)
 void
 capi_fill_queue(qsbrc_api *api)
 {
-    qc_lock_init(&list_lock);
+    capi_list_init(&queues);
     api->queue_new = queue_new;
     api->queue_free = queue_free;
     api->reserve = reserve;

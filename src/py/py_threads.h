@@ -57,7 +57,12 @@
 
 #define QC_FOREIGN_ACCESSES 64
 
-#if defined(Py_GIL_DISABLED) || defined(QC_DEBUG) || defined(QC_HEAP_LIBC)
+/* A build flag forces freeing at once, so that it is tested under a sanitizer as well. */
+#if defined(QC_FREES_AT_ONCE)
+#if QC_FREES_AT_ONCE && defined(Py_GIL_DISABLED)
+#error "without a GIL nothing can be freed at once"
+#endif
+#elif defined(Py_GIL_DISABLED) || defined(QC_DEBUG) || defined(QC_HEAP_LIBC)
 #define QC_FREES_AT_ONCE 0
 #else
 #define QC_FREES_AT_ONCE 1

@@ -57,15 +57,16 @@
  *  Q3  enter and exit write the thread's own record only.
  *  Q4  The process domain's record is one thread-local load away; registering
  *      is lazy, unregistering happens when the OS thread ends, whoever made it.
- *  Q5  A record has two references, the registry's and the OS thread's; whoever
- *      drops the last gives it back.  Nobody is left with one that is somebody else's
- *      by then (qsbr_at_thread_end).  Domain ids are never reused.
+ *  Q5  A record has two references, the registry's and the OS thread's; the last to be
+ *      dropped gives it back.  The end of the domain drops both: each thread finds its
+ *      records by domain ids, which are never reused, in a table of its own (records.c).
+ *      No thread is left with a record that is another's by then (qsbr_at_thread_end).
  *  Q6  Fields written by different threads are separate atomics, no bit fields.
  *  Q7  A record is detached, attached or shutting down.  qsbr_shut_down makes it
  *      so for all threads but the one that finalizes, and for those that register
  *      later: qsbr_attach refuses, and the layers above end their waits.  A
- *      section is safe all the same: the domain and its records are freed by
- *      their last reference, and the process domain never.
+ *      section is safe all the same: a domain and its records are freed when their
+ *      creator releases them, outside all sections, and the process domain never.
  *  Q8  Registering takes the registry lock: the caller holds no GIL then.
  *  Q9  Unregistering a thread that is detached already, or one of another thread,
  *      goes through the record's domain; what changes under the registry lock
@@ -119,11 +120,11 @@ struct qsbr_record {
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
     _Atomic uint32_t registered;                  /* (registry lock to write) */
-    _Atomic uint32_t state;   /* Q7: a qsbr_state; owner and finalizing thread, by CAS */
-    _Atomic uint64_t tenure;  /* how many threads had it so far */
-    qsbr_record *free_next;   /* (registry lock) */
-    qsbr_record *thread_next; /* (owner) the thread's other domains */
-    uint32_t number;          /* of the domain's records, from 0 on; written once */
+    _Atomic uint32_t state;  /* Q7: a qsbr_state; owner and finalizing thread, by CAS */
+    _Atomic uint64_t tenure; /* how many threads had it so far */
+    qsbr_record *free_next;  /* (registry lock) */
+    struct qsbr_slot *slot;  /* (list lock) where its thread finds it; NULL: process domain */
+    uint32_t number;         /* of the domain's records, from 0 on; written once */
 };
 
 #define QSBR_CHUNK_RECORDS 32
@@ -155,37 +156,32 @@ struct qsbr_domain {
     _Alignas(QC_LINE_PAIR) qc_lock lock; /* the registry lock */
     uint64_t id;                         /* never reused */
     bool shutting_down;                  /* (registry lock) Q7: what new records begin with */
-    _Atomic uint32_t refs;               /* creator + records; the last one frees */
     _Atomic(struct qsbr_chunk *) chunks; /* grows under the registry lock, never shrinks */
     qsbr_record *free;                   /* (registry lock) */
     uint32_t n_records;                  /* (registry lock) in all chunks */
-    qsbr_domain *all_next, *all_prev;    /* (list lock) for the fork handler */
+    qsbr_domain *all_next, *all_prev;    /* (list lock) all domains */
 };
 
 /* The one domain of all containers, and this thread's record in it: NULL until
- * qsbr_register_process.  initial-exec makes the load one instruction instead
- * of a call; the variable is small enough for the static TLS surplus. */
-#if defined(__linux__) && defined(__GNUC__)
-#define QSBR_TLS _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden")))
-#else
-#define QSBR_TLS _Thread_local
-#endif
+ * qsbr_register_process. */
+#define QSBR_TLS QC_TLS QC_HIDDEN
 QC_HIDDEN extern qsbr_domain qsbr_process;
 extern QSBR_TLS qsbr_record *qsbr_self;
 
 /* Once a process, before anything else here; false: no TLS key to be had. */
 bool qsbr_init(void);
 
-/* A domain of one's own, so that a slow section of somebody else's stalls
- * nobody here.  NULL: no memory.  qsbr_domain_release drops the creator's
- * reference and the registry's, when nobody is in a section of it any more;
- * threads that had a record keep the memory until they end. */
+/* A domain of one's own, so that a slow section of another's stalls no thread here.
+ * NULL: no memory.  qsbr_domain_release ends it, with all its records, and frees their
+ * memory: no thread is in a section of it, and none uses a record of it afterwards.  (A
+ * thread that ends meanwhile, or has yet to, is no user.)  What a thread keeps of it is 16
+ * bytes, until it registers in other domains. */
 qsbr_domain *qsbr_domain_new(void);
 void qsbr_domain_release(qsbr_domain *domain);
 
 /* This thread's record in `domain`, made if need be; NULL: no memory.  Takes the
  * registry lock: call it without the GIL, detached (Q8).  The record stays the
- * thread's until it ends or calls qsbr_unregister. */
+ * thread's until the thread or the domain ends, or it calls qsbr_unregister. */
 qsbr_record *qsbr_register(qsbr_domain *domain);
 qsbr_record *qsbr_register_process(void);
 
@@ -197,7 +193,8 @@ qsbr_record *qsbr_register_process(void);
 #define QSBR_FORGETS 4
 void qsbr_at_thread_end(void (*forget)(void));
 
-/* This thread's record in `domain` or NULL; no lock. */
+/* This thread's record in `domain` or NULL; no lock, and in O(1) of how many domains
+ * there are. */
 qsbr_record *qsbr_find(qsbr_domain *domain);
 
 /* Takes the calling thread's record out of the registry, outside any section.  The
@@ -377,13 +374,16 @@ qsbr_exit_leaf(qsbr_record *rec)
 /* How many forks are about to happen or happening. */
 QC_HIDDEN extern _Atomic uint32_t qsbr_forks;
 
-/* Waits until there is none. */
+/* Waits until there is none, for a second at most: another library's atfork handler may be
+ * waiting for a lock that the calling thread holds, and then the fork ends only if this
+ * thread goes on. */
 void qsbr_await_forks(qsbr_record *rec);
 
 /* From here to qsbr_let_forks no other thread's fork happens: what is done in
  * between is done in the child or has not begun.  A bounded number of instructions,
- * as in a section (Q2).  The forking thread waits at most a second: one that is kept
- * off the CPU for longer in here is forked half done. */
+ * as in a section (Q2).  Each side waits for the other for a second at most: where
+ * one of them is kept off the CPU for longer, or waits for the other in a lock of another
+ * library's, the change is forked half done. */
 QC_INLINE void
 qsbr_hold_forks(qsbr_record *rec)
 {

@@ -1,7 +1,7 @@
 /* Records: whose they are, from a thread's first operation to its end, and what a
  * fork and the end of a domain make of them. */
 #define _GNU_SOURCE
-#include "qsbr/qsbr.h"
+#include "qsbr/slots.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -10,37 +10,20 @@
 #include <time.h>
 
 qsbr_domain qsbr_process = {
-    .wr_seq = QSBR_START, .rd_seq = QSBR_START, .fenced = QSBR_START, .id = 1, .refs = 1};
+    .wr_seq = QSBR_START, .rd_seq = QSBR_START, .fenced = QSBR_START, .id = 1};
 QSBR_TLS qsbr_record *qsbr_self;
 
-static _Thread_local qsbr_record *thread_records; /* of all domains */
-static pthread_key_t thread_key;                  /* its destructor ends the thread's records */
-static qc_lock list_lock;                         /* of the list of domains */
+static _Thread_local slot_table *thread_slots;
+static _Thread_local qsbr_record *thread_process; /* the one that qsbr_self is or was */
+static _Thread_local bool thread_has_key;
+static pthread_key_t thread_key; /* its destructor ends the thread's records */
+static qc_lock list_lock;        /* of the list of domains, and of threads' slots */
 static qsbr_domain *all_domains = &qsbr_process;
 static _Atomic uint64_t next_domain_id = 2;
 static void (*_Atomic forgets[QSBR_FORGETS])(void); /* (list lock to write) */
 _Atomic uint32_t qsbr_forks;
 
 /* ---- records ---- */
-
-static void
-domain_unref(qsbr_domain *domain)
-{
-    if (qc_sub_acq_rel(&domain->refs, 1u) != 1)
-        return;
-    qc_assert(domain != &qsbr_process);
-    qc_lock_acquire(&list_lock);
-    domain->all_prev->all_next = domain->all_next; /* the process domain is always first */
-    if (domain->all_next != NULL)
-        domain->all_next->all_prev = domain->all_prev;
-    qc_lock_release(&list_lock);
-    for (struct qsbr_chunk *c = qc_load_relaxed(&domain->chunks), *next; c != NULL; c = next) {
-        next = c->next;
-        free(c);
-    }
-    qc_poison(domain, sizeof *domain);
-    free(domain);
-}
 
 /* Under the registry lock; NULL: no memory. */
 static qsbr_record *
@@ -81,7 +64,6 @@ record_unref(qsbr_record *rec)
     domain->free = rec;
     qc_add_relaxed(&domain->ends, 1u);
     qc_lock_release(&domain->lock);
-    domain_unref(domain);
 }
 
 /* Under the registry lock: the bit by which scans find the record. */
@@ -95,16 +77,13 @@ mark_registered(qsbr_record *rec, bool registered)
     qc_store_release(&chunk->registered, registered ? bits | mine : bits & ~mine);
 }
 
-/* The record this thread has or had in `domain`, or NULL.  (A record of a domain
- * that is gone is still on the list and keeps that domain's memory: no new domain
- * can have its address.) */
+/* The record this thread has or had in `domain`, or NULL. */
 static qsbr_record *
 find_any(qsbr_domain *domain)
 {
-    for (qsbr_record *rec = thread_records; rec != NULL; rec = rec->thread_next)
-        if (rec->domain == domain)
-            return rec;
-    return NULL;
+    if (domain == &qsbr_process)
+        return thread_process;
+    return slots_find(thread_slots, domain->id);
 }
 
 qsbr_record *
@@ -132,8 +111,6 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         /* `seq` is OFFLINE already and is left alone: a relaxed store would end
          * the release sequence of the last owner's exit. */
         qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
-        if (old == NULL)
-            qc_add_acq_rel(&domain->refs, 1u); /* first: see forget_others */
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
         /* release: partners are the acquire loads by which a local is found to be left
          * (retire.c, heap.c): what the last thread did with it comes before. */
@@ -163,18 +140,19 @@ qsbr_register(qsbr_domain *domain)
     if (rec != NULL)
         return rec;
     /* Without the key's destructor the record would never be given back. */
-    if (thread_records == NULL && pthread_setspecific(thread_key, &thread_records) != 0)
+    if (!thread_has_key && pthread_setspecific(thread_key, &thread_has_key) != 0)
         return NULL;
+    thread_has_key = true;
     qsbr_record *old = find_any(domain);
+    if (old == NULL && domain != &qsbr_process && !slots_make_room(&thread_slots, &list_lock))
+        return NULL;
     rec = register_record(domain, old);
     if (rec == NULL)
         return NULL;
-    if (old == NULL) {
-        rec->thread_next = thread_records;
-        thread_records = rec;
-    }
     if (domain == &qsbr_process)
-        qsbr_self = rec;
+        thread_process = qsbr_self = rec;
+    else if (old == NULL)
+        slots_put(thread_slots, domain->id, rec);
     return rec;
 }
 
@@ -188,13 +166,8 @@ static void
 unregister(qsbr_record *rec)
 {
     qsbr_domain *domain = rec->domain;
-#ifdef QC_BREAK_REGISTRY_READ_EARLY
-    bool was = qc_load_relaxed(&rec->registered) != 0;
-    qc_lock_acquire(&domain->lock);
-#else
     qc_lock_acquire(&domain->lock);
     bool was = qc_load_relaxed(&rec->registered) != 0; /* Q9: not before the lock */
-#endif
     qc_store_release(&rec->registered, 0u);
     if (was) {
         qc_store_release(&rec->seq, QSBR_OFFLINE);
@@ -231,14 +204,22 @@ qsbr_at_thread_end(void (*forget)(void))
     qc_lock_release(&list_lock);
 }
 
-/* The end of an OS thread: the key's destructor, without a thread state and
- * possibly after the interpreter.  Plain C, no allocator (Q10). */
+/* Both references (Q5), by the thread at its end or by the end of the domain. */
 static void
-thread_end(void *records)
+end_record(qsbr_record *rec)
 {
-    (void)records;
-    qsbr_record *rec = thread_records;
-    thread_records = NULL;
+    unregister(rec);
+    rec->slot = NULL;
+    record_unref(rec);
+}
+
+/* The end of an OS thread: the key's destructor, without a thread state and
+ * possibly after the interpreter.  Plain C and libc, not mimalloc (Q10). */
+static void
+thread_end(void *key)
+{
+    (void)key;
+    thread_has_key = false;
 #ifndef QC_BREAK_NOT_FORGOTTEN
     for (int i = 0; i < QSBR_FORGETS; i++) {
         void (*forget)(void) = qc_load_acquire(&forgets[i]);
@@ -246,14 +227,21 @@ thread_end(void *records)
             forget();
     }
 #endif
-    while (rec != NULL) {
-        qsbr_record *next = rec->thread_next;
-        rec->nesting = 0;
-        unregister(rec);
-        record_unref(rec);
-        rec = next;
+    if (thread_process != NULL)
+        end_record(thread_process);
+    thread_process = qsbr_self = NULL;
+    slot_table *table = thread_slots;
+    if (table == NULL)
+        return;
+    qc_lock_acquire(&list_lock); /* what is in a slot is of a domain that lives, until here */
+    for (uint32_t i = 0; i <= table->mask; i++) {
+        qsbr_record *rec = qc_load_relaxed(&table->slots[i].rec);
+        if (rec != NULL)
+            end_record(rec);
     }
-    qsbr_self = NULL;
+    thread_slots = NULL;
+    qc_lock_release(&list_lock);
+    free(table);
 }
 
 /* ---- attached, detached, shutting down (Q7) ---- */
@@ -325,7 +313,6 @@ qsbr_domain_new(void)
     qc_store_relaxed(&domain->wr_seq, QSBR_START);
     qc_store_relaxed(&domain->rd_seq, QSBR_START);
     qc_store_relaxed(&domain->fenced, QSBR_START);
-    qc_store_relaxed(&domain->refs, 1u);
     domain->id = qc_add_relaxed(&next_domain_id, 1u);
     qc_lock_init(&domain->lock);
     qc_lock_acquire(&list_lock);
@@ -341,12 +328,28 @@ qsbr_domain_new(void)
 void
 qsbr_domain_release(qsbr_domain *domain)
 {
-    /* The registry lets go of its references; the threads keep theirs. */
-    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next)
-        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++)
-            if (qc_load_acquire(&c->records[i].refs) != 0)
-                unregister(&c->records[i]);
-    domain_unref(domain);
+    qc_lock_acquire(&list_lock); /* against threads that end, and tables that grow */
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
+        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
+            qsbr_record *rec = &c->records[i];
+            if (qc_load_acquire(&rec->refs) == 0)
+                continue;
+#ifndef QC_BREAK_SLOT_IS_LEFT
+            qc_store_relaxed(&rec->slot->rec, NULL);
+#endif
+            end_record(rec);
+        }
+    }
+    domain->all_prev->all_next = domain->all_next; /* the process domain is always first */
+    if (domain->all_next != NULL)
+        domain->all_next->all_prev = domain->all_prev;
+    qc_lock_release(&list_lock);
+    for (struct qsbr_chunk *c = qc_load_relaxed(&domain->chunks), *next; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
+    qc_poison(domain, sizeof *domain);
+    free(domain);
 }
 
 /* In the child of a fork one thread is left, with its own records: those of the
@@ -362,29 +365,37 @@ forget_others(qsbr_domain *d, qsbr_record *mine)
             qsbr_record *rec = &c->records[i];
             if (rec == mine)
                 continue;
-            if (qc_load_relaxed(&rec->refs) != 0)
-                qc_sub_relaxed(&d->refs, 1u);
             qc_store_relaxed(&rec->seq, QSBR_OFFLINE);
             qc_store_relaxed(&rec->refs, 0u);
             qc_store_relaxed(&rec->registered, 0u);
             qc_store_relaxed(&rec->holds_forks, 0u);
             mark_registered(rec, false);
+            rec->slot = NULL;
             rec->free_next = d->free;
             d->free = rec;
         }
     }
 }
 
+/* Both sides of a fork wait for each other in steps, and no longer than a second. */
+static const struct timespec fork_step = {.tv_nsec = 100 * 1000};
+#define FORK_STEPS 10000
+
 void
 qsbr_await_forks(qsbr_record *rec)
 {
+    int steps = FORK_STEPS;
     do {
         qc_store_release(&rec->holds_forks, 0u); /* as in qsbr_let_forks */
-        while (qc_load_relaxed(&qsbr_forks) != 0)
-            sched_yield();
+        while (qc_load_relaxed(&qsbr_forks) != 0 && steps > 0) {
+            nanosleep(&fork_step, NULL);
+#ifndef QC_BREAK_FORKS_AWAITED_FOR_EVER
+            steps--;
+#endif
+        }
         qc_store_relaxed(&rec->holds_forks, 1u);
         barrier_light(); /* as in qsbr_hold_forks */
-    } while (qc_load_relaxed(&qsbr_forks) != 0);
+    } while (qc_load_relaxed(&qsbr_forks) != 0 && steps > 0);
 }
 
 /* Whether a thread other than this one holds forks back. */
@@ -411,13 +422,11 @@ forks_are_held(void)
 static void
 before_fork(void)
 {
-    struct timespec step = {.tv_nsec = 100 * 1000};
     qc_add_relaxed(&qsbr_forks, 1u);
 #ifndef QC_BREAK_FORK_DOES_NOT_WAIT
-    for (int tries = barrier_heavy() ? 10000 : 0; forks_are_held() && tries > 0; tries--)
-        nanosleep(&step, NULL);
+    for (int tries = barrier_heavy() ? FORK_STEPS : 0; forks_are_held() && tries > 0; tries--)
+        nanosleep(&fork_step, NULL);
 #else
-    (void)step;
     (void)forks_are_held;
 #endif
 }

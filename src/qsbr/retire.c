@@ -170,6 +170,7 @@ retire_hold(retire_local *from, retire_batch *batch)
 {
     retire_publish(from, batch);
     batch->held = true;
+    qc_yield("held: count");
     qc_add_relaxed(&from->queue->items, batch->n - batch->first);
     qc_add_acq_rel(&from->out_items, batch->n - batch->first); /* as in retire_publish */
     qc_add_relaxed(&from->queue->batches, 1u);
@@ -180,6 +181,7 @@ retire_unhold(retire_queue *queue, retire_batch *batch)
 {
     batch->held = false;
     batch->published = 0;
+    qc_yield("held: count");
     uint64_t bytes = qc_sub_relaxed(&queue->bytes, batch->bytes) - batch->bytes;
     qc_sub_relaxed(&queue->items, batch->n - batch->first);
     /* No block of what is left is larger than all of it. */
@@ -291,6 +293,10 @@ put(retire_local *local, retire_fn fn, uint64_t arg)
     qc_assert(batch != NULL && batch->n < RETIRE_BATCH_ITEMS);
     batch->items[batch->n].fn = fn;
     batch->items[batch->n].arg = arg;
+    /* release: partner is settle, in the child of a fork, which finds the batch as memory was
+     * when the fork came, and closes it with the first n of its items.  Without it the count
+     * may be there before the item, and the child runs what the memory held before. */
+    qc_fence_release();
     batch->n++;
 }
 

@@ -181,7 +181,7 @@ struct retire_queue {
     uint64_t id;         /* never reused: thread-local caches compare it (Q5) */
     void (*ask)(void *); /* asks the main thread for a safe point; may be NULL */
     void *ask_arg;
-    void (*drop_kept)(void *);      /* frees what an ended thread's kept_above holds; may be NULL */
+    void (*drop_kept)(void *); /* frees what an ended thread's kept_above holds; may be NULL */
     /* Waits for a goal, by the layer above, while the queue has nothing in hand: false, and
      * nothing is run.  NULL: here, attached.  `drains`: not for ever. */
     bool (*wait)(qsbr_domain *domain, uint64_t goal, bool drains);

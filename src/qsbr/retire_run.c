@@ -18,7 +18,11 @@ run_reached(retire_local *local)
     retire_batch *batch;
     while ((batch = local->running) != NULL) {
         n += batch->n - batch->first;
+#ifndef QC_BREAK_COUNTED_BESIDE_FORKS
+        qsbr_hold_forks(local->rec); /* the batch says itself whether it is counted (settle) */
+#endif
         retire_unhold(queue, batch);
+        qsbr_let_forks(local->rec);
         qc_add_relaxed(&queue->items_run, batch->n - batch->first);
         qc_add_relaxed(&queue->bytes_run, batch->bytes);
         while (batch->first < batch->n) {

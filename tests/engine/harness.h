@@ -102,6 +102,17 @@ void span_put_together(spans *all, const span *more);
 /* The least and the most, and none from here on. */
 void span_report(spans *all, const char *name);
 
+/* Records of the domain that a thread has, or has left and not let go of. */
+static inline unsigned
+records_in_use(qsbr_domain *domain)
+{
+    unsigned n = 0;
+    for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next)
+        for (int i = 0; i < QSBR_CHUNK_RECORDS; i++)
+            n += qc_load_acquire(&c->records[i].refs) != 0;
+    return n;
+}
+
 /* After a poll that said no: how many sections are in the way of `goal` now, not
  * more than 2.  (By now: 0, if they have been left since.) */
 unsigned sections_before(qsbr_domain *domain, uint64_t goal);

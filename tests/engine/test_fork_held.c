@@ -4,6 +4,9 @@
 
 #include "qsbr/qsbr.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 static _Atomic uint64_t first, second; /* equal but in between */
 static _Atomic unsigned changing;
 
@@ -95,6 +98,80 @@ test_Q10_a_change_waits_for_a_fork(void)
     stepper_end(s);
 }
 
+/* ---- another library's atfork handler ---- */
+
+/* It comes after ours, and waits for a lock that a thread has which waits for the fork. */
+static pthread_mutex_t theirs = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic bool takes_theirs;
+
+static void
+take_theirs(void)
+{
+    if (qc_load_relaxed(&takes_theirs))
+        pthread_mutex_lock(&theirs);
+}
+
+static void
+let_go_of_theirs(void)
+{
+    if (qc_load_relaxed(&takes_theirs))
+        pthread_mutex_unlock(&theirs);
+}
+
+static void
+change_with_theirs(void *arg)
+{
+    pthread_mutex_lock(&theirs);
+    qc_add_relaxed(&changing, 1u);
+    while (qc_load_relaxed(&qsbr_forks) == 0)
+        sleep_ms(1);
+    for (int i = 0; i < 2; i++)
+        change(arg, 0);
+    pthread_mutex_unlock(&theirs);
+}
+
+static void
+child_changes(void *arg)
+{
+    (void)arg;
+    change(qsbr_register_process(), 0);
+}
+
+static void
+register_and_change(void *arg)
+{
+    (void)arg;
+    change_with_theirs(qsbr_register_process());
+}
+
+static void
+hang(int signal)
+{
+    (void)signal;
+    CHECK(!"a fork and a change wait for each other for ever");
+}
+
+static void
+test_Q10_a_fork_and_a_change_that_wait_for_each_other(void)
+{
+    void (*harness_hangs)(int) = signal(SIGALRM, hang);
+    alarm(20);
+    stepper *s = stepper_new();
+    unsigned before = qc_load_relaxed(&changing);
+    qc_store_relaxed(&takes_theirs, true);
+    stepper_start(s, register_and_change, NULL);
+    while (qc_load_relaxed(&changing) == before)
+        sleep_ms(1);
+    in_child(child_changes, NULL); /* for ever, if the change waited for ever */
+    stepper_wait(s);
+    qc_store_relaxed(&takes_theirs, false);
+    alarm(0);
+    signal(SIGALRM, harness_hangs);
+    CHECK_EQ(qc_load_relaxed(&qsbr_forks), 0);
+    CHECK_EQ(qc_load_relaxed(&first), qc_load_relaxed(&second));
+    stepper_end(s);
+}
+
 /* ---- at any moment ---- */
 
 static _Atomic bool over;
@@ -133,10 +210,13 @@ test_Q10_forks_at_any_moment_of_changes(void)
 int
 main(void)
 {
+    /* Handlers that prepare come in the reverse order: this one after the engine's. */
+    pthread_atfork(take_theirs, let_go_of_theirs, let_go_of_theirs);
     harness_init(true);
     RUN(test_Q10_a_fork_waits_for_a_change);
     RUN(test_Q10_a_fork_does_not_wait_for_its_own_thread);
     RUN(test_Q10_a_change_waits_for_a_fork);
+    RUN(test_Q10_a_fork_and_a_change_that_wait_for_each_other);
     RUN(test_Q10_forks_at_any_moment_of_changes);
     return 0;
 }

@@ -6,6 +6,16 @@
 
 #include <string.h>
 
+/* A sanitizer has an allocator of its own. */
+#if defined(__GLIBC_PREREQ) && !HARNESS_SANITIZED
+#if __GLIBC_PREREQ(2, 33)
+#include <malloc.h>
+#define COUNTS_BYTES
+#endif
+#endif
+
+#include <string.h>
+
 static unsigned
 registered(qsbr_domain *d)
 {
@@ -243,7 +253,7 @@ test_Q5_records_are_reused(void)
     }
     CHECK(qc_load_relaxed(&c.n) <= 4);
     CHECK_EQ(registered(c.domain), 0);
-    CHECK_EQ(qc_load_relaxed(&c.domain->refs), 1);
+    CHECK_EQ(records_in_use(c.domain), 0);
     qsbr_domain_release(c.domain);
 }
 
@@ -271,39 +281,165 @@ test_Q5_registering_and_polling_at_once(void)
     qsbr_domain *d = qsbr_domain_new();
     run_threads(4, come_and_go, d);
     CHECK_EQ(registered(d), 0);
-    CHECK_EQ(qc_load_relaxed(&d->refs), 1);
+    CHECK_EQ(records_in_use(d), 0);
     CHECK(qsbr_poll(d, qsbr_advance(d)));
     qsbr_domain_release(d);
 }
 
 /* ---- domains ---- */
 
-/* A domain that is released while threads have records lives until they end. */
+/* A domain that is released while threads have records ends at once; the threads notice
+ * nothing, and find no record of it in a new one at its address. */
 static void
 test_Q5_domain_released_before_its_threads_end(void)
 {
     qsbr_domain *d = qsbr_domain_new();
     uint64_t id = d->id;
     stepper *a = reader_new(d), *b = reader_new(d);
-    qsbr_record *rec = reader_record(a);
     qsbr_domain_release(d);
-    CHECK_EQ(refs(rec), 1); /* the thread's: readable */
-    CHECK_EQ(registered(d), 0);
-    CHECK(rec->domain == d);
     stepper_end(a);
-    CHECK_EQ(qc_load_relaxed(&d->refs), 1); /* b's record */
 
-    /* A new one is another one, though b still has the old one's record. */
     qsbr_domain *new = qsbr_domain_new();
-    CHECK(new != d &&new->id != id);
+    CHECK(new->id != id);
     found f = {.domain = new};
     stepper_run(b, do_find, &f);
     CHECK(f.rec == NULL);
     stepper_run(b, do_register_again, &f);
     CHECK(f.rec != NULL && f.rec->domain == new);
-    stepper_end(b); /* frees the old domain, and unregisters from the new one */
+    stepper_end(b);
     CHECK_EQ(registered(new), 0);
+    CHECK_EQ(records_in_use(new), 0);
     qsbr_domain_release(new);
+}
+
+/* ---- many domains ---- */
+
+#ifdef QC_DEBUG
+static _Atomic uint64_t looks;
+
+static void
+count_looks(const char *place)
+{
+    if (strcmp(place, "slot") == 0)
+        qc_add_relaxed(&looks, 1u);
+}
+#endif
+
+/* What `body` does to the number of looks at slots, and to the bytes that malloc has. */
+typedef struct {
+    uint64_t looks, bytes;
+} cost;
+
+static cost
+cost_of(void (*body)(void *), void *arg)
+{
+    cost c = {0};
+#ifdef QC_DEBUG
+    qc_store_relaxed(&looks, 0u);
+    qc_yield_hook = count_looks;
+#endif
+#ifdef COUNTS_BYTES
+    struct mallinfo2 before = mallinfo2();
+#endif
+    body(arg);
+#ifdef COUNTS_BYTES
+    struct mallinfo2 after = mallinfo2();
+    uint64_t had = before.uordblks + before.hblkhd, has = after.uordblks + after.hblkhd;
+    c.bytes = has > had ? has - had : 0;
+#endif
+#ifdef QC_DEBUG
+    qc_yield_hook = NULL;
+    c.looks = qc_load_relaxed(&looks);
+#endif
+    return c;
+}
+
+enum { MANY = 10000 };
+
+/* A thread that lives on, and another that uses the same domains, or NULL. */
+static void
+come_and_go_in(void *other)
+{
+    for (int i = 0; i < MANY; i++) {
+        found f = {.domain = qsbr_domain_new()};
+        qsbr_record *rec = qsbr_register(f.domain);
+        CHECK(rec != NULL && qsbr_find(f.domain) == rec);
+        if (other != NULL)
+            stepper_run(other, do_register_again, &f);
+        qsbr_enter(rec);
+        qsbr_exit(rec);
+        CHECK(qsbr_poll(f.domain, qsbr_advance(f.domain)));
+        qsbr_domain_release(f.domain);
+    }
+}
+
+static void
+test_Q5_domains_that_come_and_go_cost_nothing_for_good(void)
+{
+    stepper *other = stepper_new();
+    for (int threads = 1; threads <= 2; threads++) {
+        cost c = cost_of(come_and_go_in, threads == 1 ? NULL : other);
+        CHECK(c.bytes <= 4096); /* the threads' tables, and what malloc keeps for itself */
+        CHECK(c.looks <= (uint64_t)8 * (unsigned)threads * MANY);
+    }
+    stepper_end(other);
+}
+
+typedef struct {
+    qsbr_domain *domains[MANY];
+    qsbr_record *records[MANY];
+} many;
+
+static void
+find_all(void *arg)
+{
+    many *m = arg;
+    for (int i = 0; i < MANY; i++)
+        CHECK(qsbr_find(m->domains[i]) == m->records[i]);
+}
+
+static void
+register_in_all(void *arg)
+{
+    many *m = arg;
+    for (int i = 0; i < MANY; i++) {
+        m->domains[i] = qsbr_domain_new();
+        m->records[i] = qsbr_register(m->domains[i]);
+        CHECK(m->records[i] != NULL);
+    }
+}
+
+static void
+release_all(void *arg)
+{
+    many *m = arg;
+    for (int i = 0; i < MANY; i++)
+        qsbr_domain_release(m->domains[i == 0 ? 0 : MANY - i]); /* the oldest, then the youngest */
+}
+
+/* All of them at once; the most that are there are not what is kept. */
+static void
+register_find_release(void *arg)
+{
+    register_in_all(arg);
+    find_all(arg);
+    release_all(arg);
+}
+
+static void
+test_Q5_a_record_is_found_in_constant_time(void)
+{
+    many *m = malloc(sizeof *m);
+    CHECK(m != NULL);
+    cost c = cost_of(register_in_all, m);
+    CHECK(c.looks <= 8 * MANY);
+    c = cost_of(find_all, m);
+    CHECK(c.looks <= 4 * MANY);
+    release_all(m);
+    come_and_go_in(NULL); /* the table shrinks */
+    c = cost_of(register_find_release, m);
+    CHECK(c.bytes <= 8 * sizeof(void *) * MANY);
+    free(m);
 }
 
 /* Domains come and go; their ids do not come back, their addresses may. */
@@ -344,7 +480,7 @@ test_Q5_domains_are_independent(void)
         stepper_end(r[i]);
     for (int i = 0; i < DOMAINS; i++) {
         CHECK_EQ(registered(d[i]), 0);
-        CHECK_EQ(qc_load_relaxed(&d[i]->refs), 1);
+        CHECK_EQ(records_in_use(d[i]), 0);
         qsbr_domain_release(d[i]);
     }
 }
@@ -356,15 +492,17 @@ static void *
 register_without_memory(void *arg)
 {
     qsbr_domain *d = arg;
-    harness_fail_malloc(1);
-    CHECK(qsbr_register(d) == NULL);
-    CHECK(qsbr_find(d) == NULL);
-    /* Nor a record that nobody would take back when the thread ends (Q4). */
+    /* No record that nothing would take back when the thread ends (Q4). */
     harness_fail_setspecific();
     CHECK(qsbr_register(d) == NULL);
     CHECK(qsbr_find(d) == NULL);
+    for (uint64_t n = 1; n <= 2; n++) { /* the table, the chunk */
+        harness_fail_malloc(n);
+        CHECK(qsbr_register(d) == NULL);
+        CHECK(qsbr_find(d) == NULL);
+    }
     CHECK_EQ(registered(d), 0);
-    CHECK_EQ(qc_load_relaxed(&d->refs), 1);
+    CHECK_EQ(records_in_use(d), 0);
     return one_section(d); /* and now there is some */
 }
 
@@ -392,6 +530,8 @@ main(void)
     RUN(test_Q5_records_are_reused);
     RUN(test_Q5_registering_and_polling_at_once);
     RUN(test_Q5_domain_released_before_its_threads_end);
+    RUN(test_Q5_domains_that_come_and_go_cost_nothing_for_good);
+    RUN(test_Q5_a_record_is_found_in_constant_time);
     RUN(test_Q5_ids_are_never_reused);
     RUN(test_Q5_domains_are_independent);
 #ifdef HARNESS_MALLOC

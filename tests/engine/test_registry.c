@@ -128,7 +128,7 @@ register_two_at_once(unsigned before, unsigned chunks_after)
     for (unsigned i = 0; i < before; i++)
         stepper_end(others[i]);
     CHECK_EQ(registered(d), 0);
-    CHECK_EQ(qc_load_relaxed(&d->refs), 1);
+    CHECK_EQ(records_in_use(d), 0);
     qsbr_domain_release(d);
 }
 
@@ -162,40 +162,51 @@ do_release(void *arg)
 }
 
 static void
-do_unregister(void *arg)
-{
-    qsbr_unregister(((member *)arg)->rec);
-}
-
-static void
 test_Q9_a_thread_ends_while_its_domain_does(void)
 {
-    /* The releasing thread has seen that the record is somebody's when its thread ends. */
+    /* The releasing thread is about to take the lock when one of the threads ends. */
     parked release = {.m = {.domain = domain_new()}};
     stepper *r = stepper_new(), *thread = reader_new(release.m.domain);
-    stepper *stays = reader_new(release.m.domain); /* keeps the memory, to look at */
+    stepper *stays = reader_new(release.m.domain);
     start_parked(r, &release, do_release);
     stepper_end(thread);
     CHECK_EQ(registered(release.m.domain), 1);
+    CHECK_EQ(records_in_use(release.m.domain), 1);
     let_go(r, &release);
-    CHECK_EQ(registered(release.m.domain), 0);
-    CHECK_EQ(qc_load_relaxed(&release.m.domain->refs), 1);
-    CHECK_EQ(qc_load_relaxed(&reader_record(stays)->refs), 1);
-    stepper_end(stays);
+    stepper_end(stays); /* touches nothing of it: asan looks */
     stepper_end(r);
+}
 
-    /* The thread is about to let go when the domain ends. */
-    parked gone = {.m = {.domain = domain_new()}};
-    thread = stepper_new();
-    stepper_run(thread, do_register, &gone.m);
-    start_parked(thread, &gone, do_unregister);
-    qsbr_domain_release(gone.m.domain);
-    CHECK_EQ(registered(gone.m.domain), 0);
-    CHECK_EQ(qc_load_relaxed(&gone.m.rec->refs), 1);
-    let_go(thread, &gone);
-    CHECK_EQ(registered(gone.m.domain), 0);
-    CHECK_EQ(qc_load_relaxed(&gone.m.rec->refs), 1);
-    stepper_end(thread); /* the last: the domain goes with it */
+static void
+do_find_it(void *arg)
+{
+    CHECK(qsbr_find(((member *)arg)->domain) == ((member *)arg)->rec);
+}
+
+/* A table that grows is about to take the lock when a domain in it ends. */
+static void
+test_Q9_a_table_grows_while_a_domain_ends(void)
+{
+    enum { DOMAINS = 7 }; /* one more than the smallest table has room for */
+    member m[DOMAINS];
+    parked last;
+    stepper *s = stepper_new();
+    for (int i = 0; i < DOMAINS; i++)
+        m[i] = (member){.domain = domain_new()};
+    for (int i = 0; i < DOMAINS - 1; i++)
+        stepper_run(s, do_register, &m[i]);
+    last = (parked){.m = m[DOMAINS - 1]};
+    start_parked(s, &last, do_register);
+    qsbr_domain_release(m[0].domain);
+    let_go(s, &last);
+    for (int i = 1; i < DOMAINS - 1; i++)
+        stepper_run(s, do_find_it, &m[i]);
+    qsbr_domain_release(m[1].domain);
+    stepper_end(s);
+    for (int i = 2; i < DOMAINS; i++) {
+        CHECK_EQ(records_in_use(m[i].domain), 0);
+        qsbr_domain_release(m[i].domain);
+    }
 }
 #endif
 
@@ -239,7 +250,7 @@ test_Q9_a_thread_that_ends_in_any_state(void)
         qsbr_record *rec = m.rec;
         stepper_end(s);
         CHECK_EQ(registered(m.domain), 0);
-        CHECK_EQ(qc_load_relaxed(&m.domain->refs), 1);
+        CHECK_EQ(records_in_use(m.domain), 0);
         CHECK_EQ(qc_load_relaxed(&rec->seq), QSBR_OFFLINE);
         CHECK(qsbr_poll(m.domain, qsbr_advance(m.domain)));
         /* The next thread has it as new. */
@@ -282,13 +293,12 @@ own(cleared *c)
     }
     qc_store_release(&c->ready, 2u);
     while (qc_load_relaxed(&c->phase) != ENDED) {
-        qsbr_record *found = qsbr_find(c->domain);
-        CHECK(found == c->rec || found == NULL);
+        CHECK(qsbr_find(c->domain) == c->rec);
         CHECK_EQ(qsbr_state_of(c->rec), QSBR_SHUTTING_DOWN);
         CHECK(!qsbr_attach(c->rec));
         CHECK(!qsbr_in_section(c->rec));
     }
-    CHECK(qsbr_find(c->domain) == NULL);
+    qc_store_release(&c->ready, 3u);
 }
 
 static void
@@ -305,8 +315,12 @@ clear(cleared *c)
     qc_store_release(&c->phase, ENDING);
     while (qc_load_acquire(&c->ready) != 2)
         sched_yield();
-    qsbr_domain_release(c->domain);
+    for (uint64_t n = scaled(20); n > 0; n--)
+        qsbr_shut_down(c->domain, NULL);
     qc_store_release(&c->phase, ENDED);
+    while (qc_load_acquire(&c->ready) != 3)
+        sched_yield();
+    qsbr_domain_release(c->domain);
 }
 
 static void
@@ -336,29 +350,35 @@ do_find(void *arg)
     m->rec = qsbr_find(m->domain);
 }
 
-/* As long as a thread has a record of it, the domain's place is taken: what the thread
- * keeps is never mistaken for a record of a new one. */
+/* Threads end while the domains end that they are in. */
+typedef struct {
+    qsbr_domain *domains[4];
+    _Atomic uint32_t ready;
+} ending;
+
 static void
-test_Q5_no_new_domain_where_threads_have_cached_the_old_one(void)
+end_at_once(void *arg, unsigned i)
 {
-    enum { TRIES = 100 };
-    qsbr_domain *old[TRIES];
-    stepper *s = stepper_new();
-    for (int i = 0; i < TRIES; i++) {
-        member m = {.domain = domain_new()};
-        for (int j = 0; j < i; j++)
-            CHECK(m.domain != old[j]);
-        stepper_run(s, do_find, &m);
-        CHECK(m.rec == NULL);
-        stepper_run(s, do_register, &m);
-        old[i] = m.domain;
-        if (i % 2 == 0)
-            stepper_run(s, do_leave, &m);
-        qsbr_domain_release(m.domain);
-        CHECK_EQ(qc_load_relaxed(&m.rec->refs), 1); /* readable: asan looks */
-        CHECK(m.rec->domain == m.domain);
+    ending *e = arg;
+    if (i > 0)
+        for (int j = 0; j < 4; j++)
+            CHECK(qsbr_register(e->domains[j]) != NULL);
+    qc_add_acq_rel(&e->ready, 1u);
+    while (qc_load_acquire(&e->ready) != 4)
+        sched_yield();
+    for (int j = 0; i == 0 && j < 4; j++)
+        qsbr_domain_release(e->domains[j]);
+}
+
+static void
+test_Q9_threads_end_while_their_domains_do(void)
+{
+    for (uint64_t n = scaled(300); n > 0; n--) {
+        ending e = {0};
+        for (int j = 0; j < 4; j++)
+            e.domains[j] = domain_new();
+        run_threads(4, end_at_once, &e);
     }
-    stepper_end(s);
 }
 
 static void *
@@ -394,7 +414,7 @@ test_Q5_a_new_domain_at_the_old_address_is_new(void)
         CHECK(m.rec == NULL && qsbr_find(d) == NULL);
         thread_join(thread_start(use_once, d));
         CHECK(qsbr_poll(d, qsbr_advance(d)));
-        CHECK_EQ(qc_load_relaxed(&d->refs), 1);
+        CHECK_EQ(records_in_use(d), 0);
         qsbr_domain_release(d);
     }
     /* The libc decides; a sanitizer keeps freed memory to itself for long. */
@@ -410,10 +430,11 @@ main(void)
     RUN(test_Q9_two_threads_at_the_lock_while_the_registry_grows);
     RUN(test_Q9_shut_down_while_a_thread_registers);
     RUN(test_Q9_a_thread_ends_while_its_domain_does);
+    RUN(test_Q9_a_table_grows_while_a_domain_ends);
 #endif
     RUN(test_Q9_a_thread_that_ends_in_any_state);
     RUN(test_Q6_a_record_is_cleared_while_its_owner_reads_its_state);
-    RUN(test_Q5_no_new_domain_where_threads_have_cached_the_old_one);
+    RUN(test_Q9_threads_end_while_their_domains_do);
     RUN(test_Q5_a_new_domain_at_the_old_address_is_new);
     return 0;
 }

@@ -112,8 +112,8 @@ test_T2_only_reserving_fails(void)
     CHECK(retire_queue_new(&qsbr_process) == NULL);
     p = place_new();
     quiet q = {.p = p};
-    harness_fail_malloc(1);
     stepper *s = reader_new(p.domain);
+    harness_fail_malloc(1);
     CHECK(retire_local_get(q.p.queue, reader_record(s)) == NULL);
     CHECK(retire_local_get(q.p.queue, reader_record(s)) != NULL);
     stepper_end(s);

@@ -2,6 +2,8 @@
  * (Q10), and who frees a queue (Q7). */
 #include "retire_place.h"
 
+#include "qsbr/batch.h"
+
 #include <string.h>
 
 /* ---- the hard limit ---- */
@@ -171,6 +173,82 @@ stop_inside(uint64_t arg)
     while (qc_load_acquire(&go_on) == 0)
         sleep_ms(1);
 }
+
+#ifdef QC_DEBUG
+/* ---- a fork while a thread counts ---- */
+
+static _Atomic uint32_t counting;
+
+/* The first that comes is slow; not for ever, since the fork waits for it. */
+static void
+count_slowly(const char *at)
+{
+    if (strcmp(at, "held: count") == 0 && qc_add_acq_rel(&counting, 1u) == 0)
+        sleep_ms(50);
+}
+
+static void
+run_one(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    CHECK_EQ(retire_collect(p.local), 1);
+}
+
+static void
+retire_one(void *arg)
+{
+    place p = *(place *)arg;
+    join_place(&p);
+    block(&p, 1, RETIRE_MAX_BYTES);
+}
+
+static void
+child_counts_exactly(void *arg)
+{
+    place *p = arg;
+    uint64_t bytes = 0, items = 0;
+    qc_yield_hook = NULL;
+    CHECK(retire_local_get(p->queue, p->rec) == p->local); /* puts it right */
+    for (retire_local *l = qc_load_acquire(&p->queue->locals); l != NULL; l = l->next) {
+        retire_batch *newest = qc_load_acquire(&l->closed), *b = newest;
+        for (bool more = b != NULL; more; more = b != newest) {
+            b = b->next; /* a circular chain */
+            bytes += b->bytes;
+            items += b->n - b->first;
+        }
+    }
+    CHECK_EQ(qc_load_relaxed(&p->queue->bytes), bytes);
+    CHECK_EQ(qc_load_relaxed(&p->queue->items), items);
+    CHECK_EQ(retire_drain(p->local), items);
+    CHECK_EQ(qc_load_relaxed(&p->queue->bytes), 0);
+    CHECK_EQ(qc_load_relaxed(&p->queue->items), 0);
+    place_delete(p);
+}
+
+static void
+test_Q10_the_bytes_in_a_child_are_exact(void)
+{
+    static void (*const what[])(void *) = {retire_one, run_one};
+    for (int i = 0; i < 2; i++) {
+        place p = place_new();
+        stepper *s = stepper_new();
+        if (what[i] == run_one)
+            block(&p, 0, RETIRE_MAX_BYTES);
+        qc_store_relaxed(&counting, 0u);
+        qc_yield_hook = count_slowly;
+        stepper_start(s, what[i], &p);
+        while (qc_load_acquire(&counting) == 0)
+            sleep_ms(1);
+        in_child(child_counts_exactly, &p);
+        stepper_wait(s);
+        qc_yield_hook = NULL;
+        retire_drain(p.local);
+        stepper_end(s);
+        place_delete(&p);
+    }
+}
+#endif
 
 /* Two batches with three items each, of which the second stops the thread. */
 static void
@@ -440,6 +518,7 @@ main(void)
     RUN(test_Q10_fork_between_reserve_and_commit);
     RUN(test_Q10_fork_while_a_thread_reserves);
 #ifdef QC_DEBUG
+    RUN(test_Q10_the_bytes_in_a_child_are_exact);
     RUN(test_Q10_fork_while_another_fork_is_put_right);
 #endif
     RUN(test_Q10_an_item_that_forks);

@@ -95,6 +95,7 @@ static void model_fence(void);
 #include "qsbr/retire_locals.c"
 #include "qsbr/retire_look.c"
 #include "qsbr/retire_run.c"
+#include "qsbr/slots.c"
 
 barrier_mode barrier_chosen;
 
@@ -131,7 +132,9 @@ typedef struct {
     vector now;
     buffered_store stores[BUFFERED];
     unsigned n;
-    qsbr_record *records, *self; /* its thread-local variables */
+    slot_table *table; /* its thread-local variables, */
+    qsbr_record *self;
+    qsbr_record *records; /* and what they hold, if it began registered */
 } coroutine;
 
 static coroutine threads[THREADS];
@@ -218,10 +221,10 @@ go_to(unsigned next)
     coroutine *from = &threads[running], *to = &threads[next];
     if (to == from)
         return;
-    from->records = thread_records;
+    from->table = thread_slots;
     from->self = qsbr_self;
     running = next;
-    thread_records = to->records;
+    thread_slots = to->table;
     qsbr_self = to->self;
     /* Without the system calls of swapcontext. */
     if (_setjmp(from->where) != 0)
@@ -629,10 +632,10 @@ set_up(const scenario *s)
     static char *stacks[THREADS];
     for (unsigned i = 0; i < THREADS && s->bodies[i] != NULL; i++, n_threads++) {
         coroutine *t = &threads[i];
-        thread_records = NULL;
-        if (s->registered[i])
-            CHECK(qsbr_register(domain) != NULL);
-        t->records = thread_records;
+        thread_slots = NULL;
+        t->records = s->registered[i] ? qsbr_register(domain) : NULL;
+        CHECK(!s->registered[i] || t->records != NULL);
+        t->table = thread_slots;
         t->self = NULL;
         t->body = s->bodies[i];
         t->over = t->begun = false;
@@ -653,8 +656,8 @@ set_up(const scenario *s)
 static void
 clean_up(void)
 {
-    threads[running].records = thread_records;
-    thread_records = threads[0].records;
+    threads[running].table = thread_slots;
+    thread_slots = threads[0].table;
     qsbr_record *rec = qsbr_register(domain);
     /* Nobody waits for what may never come: every goal has been advanced to. */
     for (retire_local *l = qc_load_relaxed(&queue->locals); l != NULL; l = l->next)
@@ -664,12 +667,12 @@ clean_up(void)
         }
     retire_drain(retire_local_get(queue, rec));
     retire_queue_unref(queue);
-    threads[0].records = thread_records;
+    threads[0].table = thread_slots;
     for (unsigned i = 0; i < n_threads; i++) {
-        thread_records = threads[i].records;
+        thread_slots = threads[i].table;
         thread_end(NULL);
     }
-    CHECK(qc_load_relaxed(&domain->refs) == 1);
+    CHECK(qc_load_relaxed(&domain->registered) == 0);
     qsbr_domain_release(domain);
 }
 
@@ -682,7 +685,7 @@ run_once(const scenario *s)
     switches = 8u << chance(5);
     drains = chance(2) == 0 ? 0 : 1u << chance(7);
     running = chance(n_threads);
-    thread_records = threads[running].records;
+    thread_slots = threads[running].table;
     simulated = true;
     threads[running].begun = true;
     swapcontext(&outside, &threads[running].context);
