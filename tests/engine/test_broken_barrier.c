@@ -245,7 +245,7 @@ containers_without_grace_periods(void *arg)
     memset(block, 7, 100);
     heap_retire(h, block, 100);
     CHECK_EQ(heap_collect(h, qsbr_wait), 0);
-    CHECK_EQ(heap_collect(h, false), 0);
+    CHECK_EQ(heap_collect(h, NULL), 0);
     heap_delete(h);
     for (size_t i = sizeof(heap_block); i < 100; i++)
         CHECK_EQ(block[i], 7);

@@ -165,9 +165,9 @@ test_K7_a_copy_is_a_table_of_its_own(void)
         for (uint64_t key = 0; key < n; key += 3)
             kt_del(&k, key);
         qc_lock_acquire(&k.map->lock);
-        CHECK(keytable_freeze(k.map, k.p.domain));
+        keytable_freezing freezing = kt_freeze(&k);
         keytable *copy = keytable_copy(k.map);
-        keytable_thaw(k.map);
+        keytable_thaw(k.map, freezing);
         qc_lock_release(&k.map->lock);
         CHECK(copy != NULL && copy != keytable_exclusive(k.map));
         uint32_t used = qc_load_relaxed(&keytable_counts(copy)->used);

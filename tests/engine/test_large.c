@@ -82,7 +82,7 @@ test_H6_sizes_of_a_class_fit_in_each_other(void)
         CHECK(class >= size && class - size < size / 8 + 1);
         CHECK_EQ(come_and_go(class), at);
         CHECK_EQ(kept(), class);
-        CHECK_EQ(heap_collect(h, false), class);
+        CHECK_EQ(heap_collect(h, NULL), class);
     }
     end();
 }
@@ -98,7 +98,7 @@ test_H6_no_more_than_the_limit_is_kept(void)
     for (int i = 0; i < BLOCKS; i++)
         heap_free(h, blocks[i], LARGE);
     CHECK_EQ(kept(), LIMIT / LARGE * LARGE);
-    CHECK_EQ(heap_collect(h, false), LIMIT / LARGE * LARGE);
+    CHECK_EQ(heap_collect(h, NULL), LIMIT / LARGE * LARGE);
     CHECK_EQ(kept(), 0);
     heap_kept_limit = 0;
     come_and_go(LARGE);
@@ -179,7 +179,7 @@ trade(void *arg, unsigned i)
             heap_free(h, block, *block);
         }
         if (n % 1000 == 0)
-            heap_collect(h, false);
+            heap_collect(h, NULL);
     }
 }
 
@@ -220,7 +220,7 @@ go_on_in_the_child(void *ignored)
     for (int i = 0; i < 4; i++)
         heap_free(h, blocks[i], (size_t)(1 + i % 2) * LARGE);
     CHECK(kept() >= before);
-    CHECK(heap_collect(h, false) >= before);
+    CHECK(heap_collect(h, NULL) >= before);
     CHECK_EQ(kept(), 0);
 }
 

@@ -19,7 +19,7 @@ test_H1_readers_see_retired_blocks_as_they_were(void)
     get_many(b, BIGS, BIG); /* none of them: promotion */
     retire_by(other, a + 4, 1, BIG);
     retire_many(a + 5, 2, BIG); /* the page waits */
-    heap_collect(h, false);     /* is tagged, and stays */
+    heap_collect(h, NULL);     /* is tagged, and stays */
     CHECK(waits(page_of(a[0])));
     for (int i = 0; i < BIGS; i++)
         CHECK(intact(a[i], BIG) && !is_among(a[i], b, BIGS));
@@ -177,14 +177,14 @@ test_H3_the_list_is_taken_before_the_advance(void)
     late_block = a[0];
     late_size = BIG;
     qc_yield_hook = at_the_taking;
-    heap_collect(h, false); /* tags the list: the page has become empty, meanwhile */
+    heap_collect(h, NULL); /* tags the list: the page has become empty, meanwhile */
     CHECK(qc_yield_hook == NULL && waits(p));
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     get_many(b, MIDDLES, MIDDLE);
     CHECK(page_of(b[0]) != p);
     CHECK(intact(late_block, BIG));
     reader_exit(late_reader);
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     CHECK(!waits(p));
     get_many(c, 2 * BIGS, BIG);
     free_many(b, MIDDLES, MIDDLE);
@@ -267,12 +267,12 @@ test_H3_memory_goes_back(void)
     CHECK_EQ(figures().live_bytes, 0);
     CHECK_EQ(figures().retired_bytes, MANY * (uint64_t)BIG);
     CHECK_EQ(figures().waiting_bytes, 3 * EXTENT_PAGES * PAGE_BYTES);
-    CHECK_EQ(heap_collect(h, false), 0);
+    CHECK_EQ(heap_collect(h, NULL), 0);
     CHECK_EQ(figures().waiting_bytes, 3 * EXTENT_PAGES * PAGE_BYTES);
     for (int i = 0; i < MANY; i++)
         CHECK(intact(a[i], BIG));
     reader_exit(r);
-    CHECK_EQ(heap_collect(h, false), 3 * EXTENT_PAGES * PAGE_BYTES);
+    CHECK_EQ(heap_collect(h, NULL), 3 * EXTENT_PAGES * PAGE_BYTES);
     CHECK_EQ(figures().pages, 0);
     CHECK_EQ(figures().retired_bytes, 0);
     CHECK_EQ(figures().pages_given_back, 3 * EXTENT_PAGES);
@@ -299,7 +299,7 @@ never_used_blocks(bool tagged)
     retire_many(a, 2, BIG);
     CHECK(waits(p));
     if (tagged)
-        heap_collect(h, false);
+        heap_collect(h, NULL);
     get_many(b, BIGS, BIG);
     for (int i = 0; i < BIGS; i++) {
         CHECK_EQ(page_of(b[i]) == p, i < BIGS - 2);
@@ -311,7 +311,7 @@ never_used_blocks(bool tagged)
     retire_many(b, BIGS, BIG);
     CHECK(waits(p)); /* all are used, none is free */
     if (tagged)
-        heap_collect(h, false);
+        heap_collect(h, NULL);
     get_many(c, BIGS, BIG);
     for (int i = 0; i < BIGS; i++) {
         CHECK_EQ(page_of(c[i]) == page_of(b[BIGS - 1]), i < BIGS - 2);
@@ -377,7 +377,7 @@ test_H4_taking_a_page_off_the_list_cancels_its_goal(void)
     get_many(a, 1, BIG);
     heap_page *p = page_of(a[0]);
     retire_many(a, 1, BIG);
-    heap_collect(h, false); /* tagged */
+    heap_collect(h, NULL); /* tagged */
     CHECK((qc_load_relaxed(&p->state) & STATE_TAGGED) != 0);
     get_many(a + 1, 1, BIG); /* serves its class: cancelled */
     CHECK(page_of(a[1]) == p && (qc_load_relaxed(&p->state) & STATE_PHASE) == 0);
@@ -386,12 +386,12 @@ test_H4_taking_a_page_off_the_list_cancels_its_goal(void)
     CHECK(waits(p));
     reader_exit(first);
     CHECK(qsbr_poll(domain, p->goal)); /* the goal it had is reached */
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     get_many(b, MIDDLES, MIDDLE);
     CHECK(page_of(b[0]) != p && waits(p));
     CHECK(intact(a[1], BIG));
     reader_exit(second);
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     CHECK(!waits(p));
     free_many(b, MIDDLES, MIDDLE);
     stepper_end(first);
@@ -410,7 +410,7 @@ test_H4_after_its_goal_a_page_begins_anew(void)
     get_many(a, BIGS, BIG);
     heap_page *p = page_of(a[0]);
     retire_many(a, BIGS, BIG);
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     reader_exit(r);
     CHECK(qsbr_poll(domain, p->goal));
     get_many(b, BIGS, BIG);
@@ -464,7 +464,7 @@ test_T4_waiting_bytes_over_the_limit_advance(void)
     CHECK_EQ(advances(), before + 2);
     CHECK_EQ(qc_load_relaxed(&domain->polls), 0); /* a retirement does not look */
     reader_exit(r);
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     CHECK_EQ(heap_waiting_bytes(h), 0);
     stepper_end(r);
     place_end();

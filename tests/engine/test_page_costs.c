@@ -198,7 +198,7 @@ test_H5_a_page_to_adopt_behind_many(void)
             break;
         blocks[MANY_THREADS / 2] = NULL;
         heap_free(h, one, TINY);
-        heap_collect(h, true); /* the page is needed anew each time */
+        heap_collect(h, qsbr_wait); /* the page is needed anew each time */
     } while (pages <= MANY_THREADS / PAGE_OTHERS + 1);
     CHECK(page_of(one) == page_of(theirs[MANY_THREADS / 2 * EACH]));
     heap_free(h, one, TINY);
@@ -218,7 +218,7 @@ mends(void *arg)
     CHECK_EQ(qc_load_relaxed(&h->mended), qc_fork_generation);
     CHECK_EQ(seen_since(), 0);
     free_many(theirs, MANY_THREADS * EACH, TINY);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(figures().pages, 0);
 }
 

@@ -348,7 +348,7 @@ test_H4_a_page_that_is_filled_up_again(void)
         stepper_start(others[i] = stepper_new(), do_retire_and_park, b[i]);
     while (qc_load_acquire(&parked) < BIGS)
         sleep_ms(1);
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK_EQ(live_in(p), 0);
     CHECK(page_state_of(qc_load_relaxed(&p->state)) == PAGE_OFF); /* none has found it */
     qc_store_release(&unparked, 1u);
@@ -358,7 +358,7 @@ test_H4_a_page_that_is_filled_up_again(void)
     }
     qc_yield_hook = NULL;
     CHECK(waits(p));
-    heap_collect(h, true);
+    heap_collect(h, qsbr_wait);
     CHECK(page_state_of(qc_load_relaxed(&p->state)) == PAGE_NOBODYS);
     get_many(a, 1, BIG);
     for (int i = 0; i < BIGS; i++)
@@ -832,7 +832,7 @@ do_sleep_in_the_middle(void *arg)
     retire_many(a, 1, BIG);
     retire_many(a + 2, BIGS - 2, BIG);
     qc_yield_hook = sleep_there;
-    heap_collect(h, false);
+    heap_collect(h, NULL);
     qc_yield_hook = NULL;
 }
 
@@ -961,7 +961,7 @@ do_tag_a_page(void *arg)
     get_many(a, 1, BIG);
     tagged_page = page_of(a[0]);
     heap_retire(h, a[0], BIG);
-    heap_collect(h, false);
+    heap_collect(h, NULL);
 }
 
 static void

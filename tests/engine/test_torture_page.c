@@ -233,7 +233,7 @@ own_retire_or_collect(void *arg, unsigned who)
         if (who > RETIRERS) { /* collects */
             uint64_t *others[4];
             size_t size = SMALL / 2 - 16 * who;
-            heap_collect(h, dice % 2 != 0);
+            heap_collect(h, dice % 2 != 0 ? qsbr_wait : NULL);
             for (int i = 0; i < 4; i++)
                 others[i] = small_new(size);
             for (int i = 0; i < 4; i++)

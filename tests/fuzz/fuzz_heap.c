@@ -256,7 +256,7 @@ step(void)
     case 12:
         be(t);
         if (!in_section(t))
-            heap_collect(h, false);
+            heap_collect(h, NULL);
         break;
     case 13:
         qsbr_poll(domain, qsbr_advance(domain));
