@@ -240,6 +240,7 @@ thread_end(void *key)
             end_record(rec);
     }
     thread_slots = NULL;
+    slots_unlink(table);
     qc_lock_release(&list_lock);
     free(table);
 }
@@ -457,6 +458,7 @@ after_fork_in_child(void)
         d->shutting_down = false; /* the process that was is another */
         qc_store_relaxed(&d->registered, registered);
     }
+    slots_forget_others(thread_slots);
 }
 
 bool

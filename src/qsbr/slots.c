@@ -4,6 +4,44 @@
 
 #define LEAST_SLOTS 8u
 
+static _Atomic(slot_table *) all_tables; /* (list lock) */
+
+/* (list lock) */
+static void
+link_table(slot_table *table)
+{
+    table->next = qc_load_relaxed(&all_tables);
+    table->prev = NULL;
+    if (table->next != NULL)
+        table->next->prev = table;
+    /* release: partner is the child of a fork (slots_forget_others), which finds `next`. */
+    qc_store_release(&all_tables, table);
+}
+
+void
+slots_unlink(slot_table *table)
+{
+    if (table->prev != NULL)
+        table->prev->next = table->next;
+    else
+        qc_store_release(&all_tables, table->next);
+    if (table->next != NULL)
+        table->next->prev = table->prev;
+}
+
+void
+slots_forget_others(slot_table *mine)
+{
+    for (slot_table *t = qc_load_acquire(&all_tables), *next; t != NULL; t = next) {
+        next = t->next;
+        if (t != mine)
+            free(t);
+    }
+    if (mine != NULL)
+        mine->next = mine->prev = NULL;
+    qc_store_relaxed(&all_tables, mine);
+}
+
 /* The slot of the domain, or the free one where it would be.  There always is a free one.
  * Ids come one after the other, so most are where they belong. */
 static qsbr_slot *
@@ -49,17 +87,16 @@ slots_make_room(slot_table **table, qc_lock *list_lock)
     if (new == NULL)
         return false;
     new->mask = n - 1;
-    if (old == NULL) {
-        *table = new;
-        return true;
-    }
     qc_lock_acquire(list_lock); /* a domain may end meanwhile */
-    for (uint32_t i = 0; i <= old->mask; i++) {
+    for (uint32_t i = 0; old != NULL && i <= old->mask; i++) {
         qsbr_record *rec = qc_load_relaxed(&old->slots[i].rec);
         if (rec != NULL)
             slots_put(new, old->slots[i].id, rec);
     }
     *table = new;
+    link_table(new);
+    if (old != NULL)
+        slots_unlink(old);
     qc_lock_release(list_lock);
     free(old);
     return true;

@@ -18,10 +18,13 @@ typedef struct qsbr_slot {
     _Atomic(qsbr_record *) rec; /* (list lock to empty it) NULL: that domain has ended */
 } qsbr_slot;
 
-typedef struct {
-    uint32_t mask, used; /* (owner) emptied ones are used */
+typedef struct slot_table slot_table;
+
+struct slot_table {
+    slot_table *next, *prev; /* (list lock) all threads' tables */
+    uint32_t mask, used;     /* (owner) emptied ones are used */
     qsbr_slot slots[];
-} slot_table;
+};
 
 /* The record of that domain, or NULL; `table` may be NULL. */
 qsbr_record *slots_find(slot_table *table, uint64_t id);
@@ -31,5 +34,11 @@ qsbr_record *slots_find(slot_table *table, uint64_t id);
  * memory for at most twice as many as there ever were at once.  False: no memory. */
 bool slots_make_room(slot_table **table, qc_lock *list_lock);
 void slots_put(slot_table *table, uint64_t id, qsbr_record *rec);
+
+/* (list lock) The table's thread ends: the caller frees it after unlocking. */
+void slots_unlink(slot_table *table);
+/* In the child of a fork (Q10): frees the tables of the threads that are gone.  `mine`: the
+ * forking thread's, or NULL.  The list can be walked forward at any moment of a change. */
+void slots_forget_others(slot_table *mine);
 
 #endif

@@ -19,7 +19,7 @@ test_H1_readers_see_retired_blocks_as_they_were(void)
     get_many(b, BIGS, BIG); /* none of them: promotion */
     retire_by(other, a + 4, 1, BIG);
     retire_many(a + 5, 2, BIG); /* the page waits */
-    heap_collect(h, NULL);     /* is tagged, and stays */
+    heap_collect(h, NULL);      /* is tagged, and stays */
     CHECK(waits(page_of(a[0])));
     for (int i = 0; i < BIGS; i++)
         CHECK(intact(a[i], BIG) && !is_among(a[i], b, BIGS));
