@@ -204,8 +204,10 @@ keytable_compact(keymap *map, qsbr_record *rec)
 {
     keytable *t = keytable_locked(map);
     qc_assert(!keytable_has_room(map));
+    uint64_t slots = (uint64_t)t->mask + 1;
     /* acquire: partner is keytable_unref; an iterator that has gone has read what it read. */
-    if (slots_wanted(map) != (uint64_t)t->mask + 1 || qc_load_acquire(&t->refs) != 1)
+    if (slots > KEYTABLE_COMPACT_SLOTS || slots_wanted(map) != slots ||
+        qc_load_acquire(&t->refs) != 1)
         return false;
     qsbr_hold_forks(rec);
     t->id = qc_add_relaxed(&next_id, 1u);

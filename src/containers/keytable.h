@@ -135,7 +135,8 @@ _Static_assert(offsetof(keytable, index) == sizeof(keytable), "table_new adds up
 #define KEYTABLE_DUMMY (UINT32_MAX - 1)
 #define KEYTABLE_NO_SLOT UINT32_MAX /* instead of a slot's number */
 #define KEYTABLE_MIN_SLOTS 8u
-#define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31) /* the highest bit is in no mask */
+#define KEYTABLE_MAX_SLOTS ((uint64_t)1 << 31)     /* the highest bit is in no mask */
+#define KEYTABLE_COMPACT_SLOTS ((uint64_t)1 << 22) /* keytable_compact takes 30 ms */
 #ifdef QC_DEBUG
 extern uint64_t keytable_max_slots; /* a power of two, which tests lower */
 #else
@@ -405,11 +406,7 @@ keytable_has_room(keymap *map)
 }
 
 /* How many keys fit in a table of `slots`, and in the largest (K9). */
-static inline uint64_t
-keytable_capacity(uint64_t slots)
-{
-    return slots * 2 / 3;
-}
+#define keytable_capacity(slots) ((uint64_t)(slots)*2 / 3)
 #define KEYTABLE_MAX_KEYS keytable_capacity(keytable_max_slots)
 
 /* One more entry fits afterwards.  It may have to replace the table: *old is then
@@ -417,11 +414,12 @@ keytable_capacity(uint64_t slots)
  * otherwise.  False: no memory, or there are KEYTABLE_MAX_KEYS; nothing changed. */
 bool keytable_make_room(keymap *map, bool shared, keytable **old);
 
-/* The same within the table, where no other thread reads the map (T1) and there is no room:
- * it saves the faults of fresh pages.  By its id the table is another one afterwards, so a
- * comparison that let go of the lock or the section notices (keytable_unchanged).  False,
- * and nothing done: a table of the same size does not do, or an iterator pins this one.
- * No fork comes between (Q10), since keytable_mend could not finish it. */
+/* The same within the table, where no other thread reads the map (T1) and there is no room: it
+ * saves the faults of fresh pages.  By its id the table is another one afterwards, so that a
+ * comparison that let go of lock or section notices (keytable_unchanged).  False, and nothing
+ * done: another size is wanted, an iterator pins this table, or it has more slots than
+ * KEYTABLE_COMPACT_SLOTS.  No fork comes between (Q10), since keytable_mend could not finish it;
+ * a fork waits for a second at most (qsbr_hold_forks), which a larger table may take. */
 bool keytable_compact(keymap *map, qsbr_record *rec);
 
 /* With the lock, in the map's table: where a key goes that a look has not found; or

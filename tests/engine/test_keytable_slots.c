@@ -162,6 +162,27 @@ test_K5_compaction_in_place(void)
     }
 }
 
+/* Q10: a fork waits for what must not be forked half done, and only so long.  The table is
+ * said to be used up, without the keys that this takes. */
+static void
+test_Q10_a_large_table_is_not_compacted(void)
+{
+    kt k = kt_new(hash_well);
+    keymap map;
+    CHECK(keytable_init(&map, k.heap, KEYTABLE_COMPACT_SLOTS));
+    CHECK_EQ(qc_lock_acquire(&map.lock), QC_LOCK_TAKEN);
+    keytable *t = keytable_locked(&map);
+    uint64_t id = t->id;
+    CHECK(t->mask >= KEYTABLE_COMPACT_SLOTS);
+    qc_store_relaxed(&keytable_counts(t)->used, t->capacity);
+    qc_store_relaxed(&map.live, t->capacity / 2); /* the size stays */
+    CHECK(!keytable_compact(&map, k.p.rec));
+    CHECK_EQ(t->id, id);
+    qc_lock_release(&map.lock);
+    keytable_unref(t);
+    kt_delete(&k);
+}
+
 /* ---- K4: a key goes in once ---- */
 
 enum { KEYS = 3, TARGET = 0 };
@@ -376,6 +397,7 @@ main(void)
     RUN(test_K1_a_few_keys_take_a_few_slots);
     RUN(test_K1_keys_that_pass_through);
     RUN(test_K5_compaction_in_place);
+    RUN(test_Q10_a_large_table_is_not_compacted);
     RUN(test_K4_a_key_goes_in_once);
     RUN(test_K4_only_new_entries_are_compared);
 #ifdef QC_DEBUG
