@@ -30,7 +30,8 @@ import venvs
 RESULTS = venvs.ROOT / "build" / "test-results"
 ONCE = ["tests/engine", "tests/fuzz/test_fuzz.py", "tests/model"]
 ONCE += ["tests/test_structure.py", "tests/test_mutant_table.py", "tests/test_soak.py"]
-ONCE += ["tests/test_thread_sanitizer.py"]
+ONCE += ["tests/test_thread_sanitizer.py", "tests/test_address_sanitizer.py"]
+ONCE += ["tests/test_platforms.py"]
 # What takes long and hangs on the threads more than on the version: the oldest and the newest
 # interpreter with the GIL and the free-threaded ones do it, those between leave it out.
 AT_THE_ENDS = ["tests/faults", "tests/races/test_linearizability.py"]
