@@ -246,6 +246,38 @@ def test_list_subclasses_with_ways_of_their_own(name, which):
     assert results[0] == results[1]
 
 
+def comparing(base):
+    class Comparing(base):
+        __hash__ = None
+        __eq__ = lambda self, other: ("==", type(other) is Comparing)  # noqa: E731
+        __ne__ = lambda self, other: ("!=", type(other) is Comparing)  # noqa: E731
+
+    class Ordered(base):
+        __lt__ = lambda self, other: "<"  # noqa: E731
+        __gt__ = lambda self, other: ">"  # noqa: E731
+
+    class Refusing(base):
+        __hash__ = None
+
+        def __eq__(self, other):
+            raise Boom
+
+    return [Comparing, Ordered, Refusing]
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("builtin, ours", [(list, ConcurrentList), (dict, ConcurrentDict)])
+def test_the_comparison_of_a_builtins_subclass_decides(builtin, ours, which):
+    """Beside one of ours as beside a builtin, on both sides and at equal and unequal lengths."""
+    for content in ([], [("a", 1)], [("b", 2)]):
+        other = comparing(builtin)[which](content)
+        for name in ["eq", "ne", *(["lt", "gt", "le"] if builtin is list else [])]:
+            compared = getattr(operator, name)
+            plain, its = builtin([("a", 1)]), ours([("a", 1)])
+            assert outcome(compared, its, other) == outcome(compared, plain, other)
+            assert outcome(compared, other, its) == outcome(compared, other, plain)
+
+
 # ---- errors ----
 
 U = []
