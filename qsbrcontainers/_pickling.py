@@ -45,7 +45,8 @@ def getstate(self: Any) -> Any:
         names = cls.__dict__.get("__slots__", ())
         for name in [names] if isinstance(names, str) else names:
             if name.startswith("__") and not name.endswith("__"):
-                name = f"_{cls.__name__.lstrip('_')}{name}"
+                stripped = cls.__name__.lstrip("_")  # nothing is mangled in a class "__"
+                name = f"_{stripped}{name}" if stripped else name
             if name not in ("__dict__", "__weakref__") and hasattr(self, name):
                 slots[name] = getattr(self, name)
     return (attributes, slots) if slots else attributes

@@ -278,6 +278,27 @@ def test_the_comparison_of_a_builtins_subclass_decides(builtin, ours, which):
             assert outcome(compared, other, its) == outcome(compared, other, plain)
 
 
+class __(ConcurrentDict):
+    __slots__ = ("__private",)
+
+
+class ___(ConcurrentList):
+    __slots__ = ("__private",)
+
+
+@pytest.mark.parametrize("cls", [__, ___])
+def test_slots_of_a_class_whose_name_is_underscores(cls):
+    """Their names are not mangled."""
+    original = cls()
+    original.__private = "p"
+    for again in [
+        copy.copy(original),
+        copy.deepcopy(original),
+        *(pickle.loads(pickle.dumps(original, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)),
+    ]:
+        assert type(again) is cls and again.__private == "p"
+
+
 # ---- errors ----
 
 U = []
