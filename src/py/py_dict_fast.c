@@ -82,11 +82,12 @@ assign_object(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
                                           : assign_own(d, key, hash, value);
 }
 
-/* Nobody has asked for the key's hash yet: now it has it. */
+/* An exact str whose hash has not been asked for yet: now it has it.  That raises no TypeError
+ * for dict_hash to say more of. */
 static QC_NOINLINE int
 hash_and_assign(PyObject *self, PyObject *key, PyObject *value)
 {
-    return dict_hash(key) == -1 ? -1 : dict_ass_subscript(self, key, value);
+    return PyObject_Hash(key) == -1 ? -1 : dict_ass_subscript(self, key, value);
 }
 
 static int delete_key(dict_object *d, PyObject *key, Py_hash_t hash);
