@@ -222,6 +222,10 @@ BREAKS = {
         (debug("page"),),
         "the fuzz target",
     ),
+    "PAGE_TAG_NEXT": Break(
+        "a thread that looks after others tags the next locals, not those that it took",
+        (debug("page_costs"),),
+    ),
     "BLOCK_AT_ONCE": Break(
         "a page serves a block that was just retired",
         (debug("page"),),

@@ -69,7 +69,7 @@ mend(heap *h)
             l->lists[which] = none;
         l->untagged = l->queued = none;
         l->untagged_blocks = 0;
-        l->in_waiting = false;
+        l->in_waiting = l->visited = false;
         qc_store_relaxed(&l->listed, 0u);
         qc_store_relaxed(&l->waiting, 0u);
     }

@@ -218,6 +218,8 @@ struct heap_local {
     _Atomic uint32_t waiting;    /* (lock to write) that of the waiting ones: a hint */
     heap_local *w_next, *w_prev; /* (waiting.lock) */
     bool in_waiting;             /* (lock) on the heap's list of those with waiting pages */
+    bool visited;                /* (tag_lock) by the thread that tags for several locals, */
+    heap_local *visited_next;    /* which comes by once more */
 };
 
 /* Locals by their records, chained by same_hash. */

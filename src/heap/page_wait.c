@@ -63,52 +63,58 @@ page_tag_waiting(heap_local *l)
     page_tag_taken(l, goal);
 }
 
-/* The same for several locals, `n` of those with waiting pages in turn, with one advance,
- * if so many blocks wait that it is worth it.  Returns the goal or 0.  One thread at a time:
- * what it takes in the first round keeps TAKEN when the lock of its local is free again.
- * All others take, advance and tag with that lock held; so a goal is never older than the
- * taking, whichever thread gives it, and whichever locals the second round comes by. */
+/* The same for several locals, at most `n` of those with waiting pages in turn, with one
+ * advance, if so many blocks wait that it is worth it.  Returns the goal or 0.  One thread at
+ * a time: what it takes in the first round keeps TAKEN when the lock of its local is free
+ * again.  All others take, advance and tag with that lock held; so a goal is never older than
+ * the taking, whichever thread gives it.  The second round visits exactly the locals of the
+ * first (QC_BREAK_PAGE_TAG_NEXT: the next ones in turn, whose pages are not taken). */
 static uint64_t
 tag_several(heap *h, size_t n, uint32_t enough)
 {
     uint64_t goal = 0;
     uint32_t blocks = 0;
-    size_t i;
+    heap_local *visited = NULL, *l;
     heap_look_for_fork(h);
     qc_lock_acquire(&h->tag_lock);
 #ifdef QC_BREAK_PAGE_TAG_EARLY
     goal = qsbr_advance(h->domain);
 #endif
     qc_yield("page take");
-    for (i = 0; i < n; i++) {
-        heap_local *l = page_next_waiting(h);
-        if (l == NULL)
-            break;
+    for (; n > 0; n--) {
+        l = page_next_waiting(h);
+        if (l == NULL || l->visited)
+            break; /* once round */
+        l->visited = true;
+        l->visited_next = visited;
+        visited = l;
         heap_lock_local(l);
         page_take_waiting(l);
         if (l->untagged.n != 0)
             blocks += l->untagged_blocks != 0 ? l->untagged_blocks : 1;
         qc_lock_release(&l->lock);
     }
-    if (blocks != 0 && blocks >= enough) {
+    bool worth = blocks != 0 && blocks >= enough;
 #ifndef QC_BREAK_PAGE_TAG_EARLY
+    if (worth)
         goal = qsbr_advance(h->domain);
 #endif
-        for (; i > 0; i--) {
-            heap_local *l = page_next_waiting(h);
-            if (l == NULL)
-                break;
-            heap_lock_local(l);
-            page_tag_taken(l, goal);
-            page_check_local(l);
-            qc_lock_release(&l->lock);
-        }
-    }
-    else {
-        goal = 0;
+    while ((l = visited) != NULL) {
+        visited = l->visited_next;
+        l->visited = false;
+        if (!worth)
+            continue;
+#ifdef QC_BREAK_PAGE_TAG_NEXT
+        if ((l = page_next_waiting(h)) == NULL)
+            continue;
+#endif
+        heap_lock_local(l);
+        page_tag_taken(l, goal);
+        page_check_local(l);
+        qc_lock_release(&l->lock);
     }
     qc_lock_release(&h->tag_lock);
-    return goal;
+    return worth ? goal : 0;
 }
 
 /* ---- taking away ---- */

@@ -79,6 +79,51 @@ test_T4_at_most_ten_advances_for_a_thousand_blocks(void)
 
 /* ---- H5 ---- */
 
+/* A thread that looks after others tags what it took, for one advance: however many threads
+ * have left waiting pages, and whatever that number is a multiple of. */
+static void
+test_H5_the_pages_of_many_that_sleep(void)
+{
+    enum { MOST = 48 };
+    static stepper *asleep[MOST];
+    static void *blocks[MOST * BIGS];
+    for (int n = 1; n <= MOST; n += n < 8 ? 7 : 8) {
+        place_begin();
+        for (int i = 0; i < n; i++) {
+            asleep[i] = stepper_new();
+            get_by(asleep[i], blocks + i * BIGS, BIGS, BIG);
+            retire_by(asleep[i], blocks + i * BIGS, BIGS, BIG);
+        }
+        heap_local *mine = heap_local_get(h, qsbr_find(domain));
+        uint64_t before = advances(), looks = (uint64_t)(n + PAGE_OTHERS - 1) / PAGE_OTHERS;
+        for (uint64_t i = 0; i < looks; i++)
+            page_look(mine, 0);
+        CHECK_EQ(advances() - before, looks);
+        for (int i = 0; i < n; i++)
+            CHECK(qc_load_relaxed(&page_of(blocks[i * BIGS])->state) & STATE_TAGGED);
+        for (int i = 0; i < n; i++)
+            stepper_end(asleep[i]);
+        place_end();
+    }
+}
+
+/* Each thread's blocks count once, or two pages would be worth an advance. */
+static void
+test_T4_blocks_that_wait_are_counted_once(void)
+{
+    void *blocks[2 * BIGS];
+    stepper *asleep = begin_as_shipped();
+    get_by(asleep, blocks, 2 * BIGS, BIG);
+    retire_by(asleep, blocks, BIGS, BIG);
+    retire_by(asleep, blocks + BIGS, BIGS, BIG);
+    uint64_t before = advances();
+    for (int i = 0; i < 3; i++)
+        page_look(heap_local_get(h, qsbr_find(domain)), 0);
+    CHECK_EQ(advances(), before);
+    stepper_end(asleep);
+    place_end();
+}
+
 #ifdef QC_DEBUG
 enum { TINY = 64, EACH = 3, ROOM = 4, MANY_THREADS = 4000, FEW_THREADS = 10 };
 
@@ -261,6 +306,8 @@ main(void)
     harness_init(true);
     RUN(test_H2_at_most_ten_advances_for_a_thousand_blocks);
     RUN(test_T4_at_most_ten_advances_for_a_thousand_blocks);
+    RUN(test_H5_the_pages_of_many_that_sleep);
+    RUN(test_T4_blocks_that_wait_are_counted_once);
 #ifdef QC_DEBUG
     RUN(test_H5_what_a_thread_s_first_page_costs);
     RUN(test_H5_a_fresh_page_beside_idle_threads);
