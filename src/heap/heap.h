@@ -52,6 +52,13 @@ typedef struct {
 #endif
 extern size_t heap_page_limit;
 
+/* T7: waiting pages of all threads together, beyond which the thread that adds one has a
+ * safe point at its next operation, where they are collected or writers are made to wait.
+ * A thread's own limits alone would allow its share to as many threads as there are.  Set
+ * before the heaps are used. */
+#define HEAP_WAITING_LIMIT ((size_t)4 << 20)
+extern size_t heap_waiting_limit;
+
 /* H2: a thread looks after its retired blocks, with one advance and one poll, whenever it
  * has served so many: 15 pages of the largest.  Set before the heaps are used. */
 #ifdef QC_DEBUG

@@ -154,6 +154,19 @@ page_place(heap_local *l, heap_page *p)
     page_check_local(l);
 }
 
+/* T7: too much waits, and the calling thread has just added to it. */
+static void
+ask_for_safe_point(heap *h)
+{
+#ifndef QC_BREAK_PAGES_NOT_ASKED
+    qsbr_record *rec = qsbr_find(h->domain);
+    if (rec != NULL)
+        qsbr_ask(rec);
+#else
+    (void)h;
+#endif
+}
+
 void
 page_settle(heap_page *p)
 {
@@ -163,9 +176,13 @@ page_settle(heap_page *p)
         heap_lock_local(l);
         uint64_t s = qc_load_acquire(&p->state);
         bool right = (s & STATE_TAG) == l->tag;
+        uint32_t before = qc_load_relaxed(&l->waiting);
         if (right)
             page_place(l, p);
+        bool more = qc_load_relaxed(&l->waiting) > before;
         qc_lock_release(&l->lock);
+        if (more && heap_waiting_bytes(l->heap) > heap_waiting_limit)
+            ask_for_safe_point(l->heap);
         /* Nobody's: another thread has found it waiting, and taken it. */
         if (right || (s & STATE_TAG) == 0)
             return;

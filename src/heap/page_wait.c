@@ -2,6 +2,7 @@
 #include "heap/page.h"
 
 size_t heap_page_limit = HEAP_PAGE_LIMIT;
+size_t heap_waiting_limit = HEAP_WAITING_LIMIT;
 
 /* ---- tagging ---- */
 

@@ -65,6 +65,7 @@ limits_from_environment(void)
     retire_limit.quiet_ns = quiet_ms * 1000000;
     retire_limit.wait_ns = wait_ms * 1000000;
     heap_page_limit = page;
+    heap_waiting_limit = hard;
     dead_bytes = dead;
     return NULL;
 }

@@ -267,7 +267,7 @@ threads_safe_point(qc_state *state)
         numbers_keep(local);
         retire_process(local);
         uint64_t waiting = heap_waiting_bytes(state->heap);
-        if (waiting > retire_limit.hard_bytes) { /* T7: a writer would, but nobody may write */
+        if (waiting > heap_waiting_limit) { /* T7: a writer would, but nobody may write */
             heap_collect(state->heap, NULL);
             waiting = heap_waiting_bytes(state->heap);
         }

@@ -77,6 +77,30 @@ test_T4_at_most_ten_advances_for_a_thousand_blocks(void)
     }
 }
 
+/* T7: as many threads as there are may have pages that wait, each with less than it would
+ * look after: the one that passes the limit of all has a safe point next. */
+static void
+test_T7_waiting_pages_of_all_threads(void)
+{
+    enum { PAGES = 6 };
+    void *blocks[PAGES * BIGS];
+    stepper *asleep = begin_as_shipped();
+    qsbr_record *mine = qsbr_find(domain);
+    heap_waiting_limit = (PAGES - 1) * PAGE_BYTES;
+    get_by(asleep, blocks, 3 * BIGS, BIG);
+    retire_by(asleep, blocks, 3 * BIGS, BIG);
+    get_many(blocks, (PAGES - 3) * BIGS, BIG);
+    retire_many(blocks, (PAGES - 4) * BIGS, BIG);
+    CHECK_EQ(figures().pages_waiting, PAGES - 1);
+    CHECK(!qsbr_is_asked(mine));
+    retire_many(blocks + (PAGES - 4) * BIGS, BIGS, BIG);
+    CHECK_EQ(figures().pages_waiting, PAGES);
+    CHECK(qsbr_is_asked(mine));
+    heap_waiting_limit = HEAP_WAITING_LIMIT;
+    stepper_end(asleep);
+    place_end();
+}
+
 /* ---- H5 ---- */
 
 /* A thread that looks after others tags what it took, for one advance: however many threads
@@ -306,6 +330,7 @@ main(void)
     harness_init(true);
     RUN(test_H2_at_most_ten_advances_for_a_thousand_blocks);
     RUN(test_T4_at_most_ten_advances_for_a_thousand_blocks);
+    RUN(test_T7_waiting_pages_of_all_threads);
     RUN(test_H5_the_pages_of_many_that_sleep);
     RUN(test_T4_blocks_that_wait_are_counted_once);
 #ifdef QC_DEBUG

@@ -139,6 +139,51 @@ def test_T7_open_batches_count_at_any_number_of_threads(threads):
 
 
 @WAITS
+@pytest.mark.parametrize("stopped", [False, True])
+def test_T7_waiting_pages_count_at_any_number_of_threads(stopped):
+    """Threads that replace small arrays, fewer than any of them would look after, and then block:
+    their pages count for the one limit, also behind a reader that is stopped."""
+    run(
+        f"""
+        N, STOPPED = 60, {stopped}
+        lists = [shared(ConcurrentList([None] * 1000)) for _ in range(N)]
+        reader = Reader() if STOPPED else None
+        go = threading.Event()
+        def write(l, ready):
+            for _ in range(95):
+                l.reverse()
+            ready.release()
+            go.wait()
+        def pages():
+            return stats()['pages_waiting'] * 65536
+        writers, PAGES_MOST = [], (4 << 20) + (N + 1) * 65536
+        ready = threading.Semaphore(0)
+        for l in lists:
+            writers.append(threading.Thread(target=write, args=(l, ready), daemon=True))
+            writers[-1].start()
+            if not STOPPED:
+                ready.acquire()
+                assert pages() <= (4 << 20) + 2 * 65536, stats()
+        if STOPPED:  # each writer that had begun finishes, the others wait
+            deadline = time.monotonic() + 60
+            while stats()['waits'] == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.2)
+            assert pages() <= PAGES_MOST, stats()
+            reader.let_go()
+            for _ in lists:
+                ready.acquire()
+            assert stats()['waits_in_vain'] == 0
+        go.set()
+        for writer in writers:
+            writer.join()
+        """,
+        QSBRCONTAINERS_WAIT_MS=60_000,
+    )
+
+
+@WAITS
 def test_T7_writers_go_on_after_their_time():
     """A reader that never leaves (a debugger holds it) does not stop the program: each wait in
     vain allows twice as much."""
