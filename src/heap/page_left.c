@@ -25,12 +25,15 @@ hand_over(heap_local *from, heap_page *p, heap_local *to)
 }
 
 /* The listed pages of a thread that ended become orphans, a number of them.  (What it has
- * on no list comes later, if a block of it is given back.)  Whether that was all.  (the
- * heap's lock; here alone are two locals' taken) */
+ * on no list comes later, if a block of it is given back.)  Whether it is the next local's
+ * turn: that was all, or pages that wait stand before the others.  Those stay, however long
+ * the reader does that they wait for, and have gone to the end of their lists.  (the heap's
+ * lock; here alone are two locals' taken) */
 static bool
 leave(heap_local *left, heap_local *orphans)
 {
     size_t looks = LEFT_PAGES;
+    bool stay = false;
     qc_lock_acquire(&left->lock);
     qc_lock_acquire(&orphans->lock);
     for (unsigned which = 0; which < PAGE_LISTS && looks > 0; which++) {
@@ -42,13 +45,14 @@ leave(heap_local *left, heap_local *orphans)
             else {
                 page_drop(left, p);
                 page_put(left, p, which, false);
+                stay = true;
             }
         }
     }
     page_check_local(left);
     qc_lock_release(&orphans->lock);
     qc_lock_release(&left->lock);
-    return looks != 0;
+    return looks != 0 || stay;
 }
 
 /* Nothing runs when a thread ends: a few locals are looked at each time.  (the heap's lock) */

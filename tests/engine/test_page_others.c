@@ -504,6 +504,31 @@ test_H5_an_empty_page_of_a_thread_that_ended(void)
     place_end();
 }
 
+/* Pages of an ended thread that wait, however many, are in nobody's way to the next one's. */
+static void
+test_H5_an_ended_thread_behind_one_whose_pages_wait(void)
+{
+    enum { PAGES = 40 };
+    place_begin();
+    stepper *r = reader_new(domain), *behind = stepper_new(), *first = stepper_new();
+    void *a[PAGES * BIGS], *b, *c;
+    get_by(behind, &b, 1, MIDDLE);
+    get_by(first, a, PAGES * BIGS, BIG);
+    reader_enter(r);
+    retire_by(first, a, PAGES * BIGS, BIG);
+    stepper_end(first);
+    stepper_end(behind);
+    CHECK_EQ(figures().pages_waiting, PAGES);
+    get_many(&c, 1, MIDDLE);
+    CHECK_EQ(figures().pages_adopted, 1);
+    CHECK(page_of(c) == page_of(b));
+    reader_exit(r);
+    free_many(&b, 1, MIDDLE);
+    free_many(&c, 1, MIDDLE);
+    stepper_end(r);
+    place_end();
+}
+
 /* The next thread with the record goes on with what the last one had. */
 static void
 test_H5_a_recycled_record(void)
@@ -1018,6 +1043,7 @@ main(void)
     RUN(test_H5_freeing_another_thread_s_block);
     RUN(test_H5_a_page_with_live_blocks_is_adopted);
     RUN(test_H5_an_empty_page_of_a_thread_that_ended);
+    RUN(test_H5_an_ended_thread_behind_one_whose_pages_wait);
     RUN(test_H5_a_recycled_record);
     RUN(test_H5_a_record_whose_new_thread_stays_away);
     RUN(test_H5_unregistered_is_not_ended);
