@@ -67,7 +67,6 @@ qc_fence_seq_cst(void)
 #endif
 }
 
-/* Keeps the compiler, and only it, from moving accesses across. */
 /* Between plain stores: what comes before is seen by whatever sees what comes after.  (A
  * compiler's order, and the processor's where it has weaker ones.) */
 static inline void
@@ -80,6 +79,7 @@ qc_fence_release(void)
 #endif
 }
 
+/* Keeps the compiler, and only it, from moving accesses across. */
 #define qc_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 #endif

@@ -84,6 +84,7 @@ static void model_fence(void);
 #define qc_cas_relaxed(p, expected, v) MODEL_CAS(p, expected, v, RELAXED)
 #define qc_cas_acq_rel(p, expected, v) MODEL_CAS(p, expected, v, ACQ_REL)
 #define qc_fence_seq_cst() model_fence()
+#define qc_fence_release() atomic_signal_fence(memory_order_release) /* stores stay in order */
 #define qc_fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 /* ---- the sources ---- */
