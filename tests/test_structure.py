@@ -162,6 +162,7 @@ MAY_WAIT = {
     "qsbr/qsbr.c",  # qsbr_wait itself, for programs without an interpreter
     "qsbr/qsbr.h",
     "qsbr/records.c",  # forks, bounded
+    "qsbr/retire_look.c",  # for the thread that looks, bounded: it neither waits nor detaches
     "qsbr/retire_run.c",  # the same as qsbr_wait, where the queue has no hook
 }
 
