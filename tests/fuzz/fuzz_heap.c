@@ -64,7 +64,16 @@ byte(void)
 
 /* ---- threads ---- */
 
-/* What qsbr_register does, for a record of the domain that is nobody's. */
+/* The bit by which polls find a record of the domain's one chunk. */
+static void
+mark_registered(qsbr_record *rec, bool registered)
+{
+    struct qsbr_chunk *chunk = qc_load_relaxed(&domain->chunks);
+    uint32_t bits = qc_load_relaxed(&chunk->registered), mine = (uint32_t)1 << rec->number;
+    qc_store_release(&chunk->registered, registered ? bits | mine : bits & ~mine);
+}
+
+/* Does what qsbr_register does, for a record of the domain that no thread has. */
 static void
 begin(unsigned t)
 {
@@ -76,6 +85,7 @@ begin(unsigned t)
     qc_store_relaxed(&rec->refs, 2u);
     qc_add_relaxed(&rec->tenure, 1u);
     qc_store_release(&rec->registered, 1u);
+    mark_registered(rec, true);
     qc_add_acq_rel(&domain->registered, 1u);
     threads[t].rec = rec;
     threads[t].local = NULL; /* until it comes to the heap */
@@ -116,6 +126,7 @@ finish(unsigned t)
     if (in_section(t))
         leave(t);
     qc_store_release(&rec->registered, 0u);
+    mark_registered(rec, false);
     qc_sub_acq_rel(&domain->registered, 1u);
     qc_store_release(&rec->refs, 0u);
     threads[t].rec = NULL;

@@ -151,6 +151,7 @@ def test_K7_clear_loses_no_later_write():
     begun, ended = [0], [0]
 
     def clear():
+        len(d)  # a thread's first operation detaches: not in the middle of the first clear
         begun[0] += 1
         d.clear()
         ended[0] += 1
