@@ -66,7 +66,7 @@ table_new(uint32_t n)
     return table;
 }
 
-/* All that have a record, anew. */
+/* Enters all locals that have a record. */
 static void
 fill_table(heap *h, heap_table *table)
 {
@@ -88,7 +88,7 @@ heap_mend_by_record(heap *h)
     fill_table(h, h->by_record);
 }
 
-/* A table of twice the size, if there is memory.  (the heap's lock) */
+/* Doubles the table, if there is memory.  (the heap's lock) */
 static void
 grow_table(heap *h)
 {
@@ -129,7 +129,8 @@ local_new(heap *h, qsbr_record *rec)
         *place = l;
     }
     l->next = qc_load_relaxed(&h->locals);
-    /* release: partner is the acquire load of those who go through all. */
+    /* release: partners are the acquire loads of threads that walk all locals.  Without it
+     * they could find the local and not its fields. */
     qc_store_release(&h->locals, l);
     if (rec != NULL && ++h->n_locals > h->by_record->mask)
         grow_table(h);

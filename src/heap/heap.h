@@ -15,15 +15,15 @@
  *  H7  No other heap of the process is touched: mimalloc is linked statically
  *      with its symbols hidden, and nothing of it overrides malloc, neither in
  *      the process nor inside the extension.
- *  T4  Bytes in pages that wait for reuse are counted too: when what waits
- *      without a goal is more than heap_page_limit, and has heap_page_batch blocks or more
- *      (so that large ones do not cost an advance for each dozen), the write sequence
- *      advances.
+ *  T4  Bytes in pages that wait for reuse are counted too.  The write sequence advances
+ *      when a thread's pages that wait without a goal hold more than heap_page_limit bytes
+ *      and at least heap_page_batch blocks (without which large blocks would cost an
+ *      advance for each dozen).
  *
  * heap_alloc, heap_free, heap_collect and heap_delete may call mimalloc, so never
  * from a TLS destructor or without an attached thread: mimalloc has no fork
  * handlers (Q10), and a raw fork beside threads that allocate may leave its locks
- * held in the child, which nothing here can mend.  heap_retire calls nobody.
+ * held in the child, which nothing here can mend.  heap_retire calls no allocator.
  */
 #ifndef HEAP_HEAP_H
 #define HEAP_HEAP_H
@@ -42,9 +42,9 @@ typedef struct {
 #define HEAP_SMALL_MAX 8192
 
 /* T4.  The interpreter's own reclamation has the same limit (twenty of its 4 KiB
- * pages): so little that a waiting page is found reusable when the next one is
- * needed, so much that a thread which empties one page at a time does not make all
- * readers fetch a new sequence for each. Set before the heaps are used. */
+ * pages).  It is low enough for a waiting page to be reusable when the next one is
+ * needed, and high enough that a thread which empties one page at a time does not make
+ * all readers fetch a new sequence for each.  Set before the heaps are used. */
 #ifdef QC_DEBUG
 #define HEAP_PAGE_LIMIT ((size_t)1) /* each page at once */
 #else
@@ -52,15 +52,15 @@ typedef struct {
 #endif
 extern size_t heap_page_limit;
 
-/* T7: waiting pages of all threads together, beyond which the thread that adds one has a
- * safe point at its next operation, where they are collected or writers are made to wait.
- * A thread's own limits alone would allow its share to as many threads as there are.  Set
- * before the heaps are used. */
+/* T7: the limit for the bytes in waiting pages of all threads together.  A thread that adds a
+ * page above it has a safe point at its next operation, which collects the pages that can be
+ * and makes writers wait for the others.  (Limits for each thread alone would add up over any
+ * number of threads.)  Set before the heaps are used. */
 #define HEAP_WAITING_LIMIT ((size_t)4 << 20)
 extern size_t heap_waiting_limit;
 
-/* H2: a thread looks after its retired blocks, with one advance and one poll, whenever it
- * has served so many: 15 pages of the largest.  Set before the heaps are used. */
+/* H2: how many blocks a thread serves between two promotions of its retired blocks, each with
+ * one advance and one poll: 15 pages of the largest.  Set before the heaps are used. */
 #ifdef QC_DEBUG
 #define HEAP_PAGE_BATCH 8u
 #else
@@ -104,10 +104,10 @@ heap_is_small(size_t size)
     return size <= HEAP_SMALL_MAX;
 }
 
-/* Looks after the waiting pages of all threads now, and gives what can be given
- * back to mimalloc; with `wait`, after a grace period for them, which that function waits
- * for: false, and the rest is left.  Outside sections and without locks of ours, also where
- * it waits.  Returns the bytes given back. */
+/* Tags the waiting pages of all threads now, collects those whose goal is reached, and gives
+ * free memory back to mimalloc.  `wait`, unless NULL, waits for a grace period for them; if it
+ * returns false, the rest of the pages keep waiting.  The caller, and so `wait`, is outside
+ * sections and holds no lock of ours.  Returns the bytes given back. */
 size_t heap_collect(heap *h, bool (*wait)(qsbr_domain *domain, uint64_t goal));
 
 /* Now and then, as heap_collect is called: gives back what is kept and nobody asks for. */
@@ -115,7 +115,8 @@ void heap_tidy(heap *h);
 
 /* Bytes asked for, and neither freed nor retired. */
 uint64_t heap_live_bytes(heap *h);
-/* Bytes of pages that were seen to wait, reached since or not.  Takes no lock. */
+/* Bytes in waiting pages, also in those whose goal has been reached meanwhile.  Takes no
+ * lock. */
 uint64_t heap_waiting_bytes(heap *h);
 
 /* Exact where no other thread is in a call on the heap; safe at any time. */

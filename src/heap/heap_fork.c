@@ -13,7 +13,7 @@ recount(heap_page *p)
     p->lossy = true;
 }
 
-/* The local with a state's tag, or NULL: the page is nobody's. */
+/* The local whose tag is in the page's state, or NULL if no local has the page. */
 static heap_local *
 owner_of(heap *h, heap_page *p)
 {
@@ -23,15 +23,15 @@ owner_of(heap *h, heap_page *p)
         return NULL;
     if (l != NULL && l->tag == tag)
         return l;
-    /* The fork came between the two stores of hand_over, which has the heap's lock: so
-     * there is one such page. */
+    /* The fork came between the two stores of hand_over.  That has the heap's lock, so there
+     * is at most one such page. */
     for (l = qc_load_relaxed(&h->locals); l->tag != tag; l = l->next)
         page_count_seen();
     return l;
 }
 
-/* The states are right, whatever was being done to the lists: they are made anew
- * from them.  One thread at a time, and nobody else has a lock meanwhile. */
+/* The states are right, whatever was being done to the lists, so the lists are made anew from
+ * them.  One thread mends at a time, and no other thread has a lock of the heap meanwhile. */
 static void
 mend_page(heap *h, heap_page *p)
 {

@@ -21,7 +21,7 @@ foreign_block(heap_page *p, uint64_t s)
     return state_foreign(s) == 0 ? NULL : (heap_block *)(p->base + state_foreign(s) * PAGE_GRAIN);
 }
 
-/* H1: beyond the link nobody reads a free block. */
+/* H1: beyond the link no thread reads a free block. */
 static void
 hide(heap_page *p, heap_block *b)
 {
@@ -33,8 +33,8 @@ hide(heap_page *p, heap_block *b)
 }
 
 #ifdef QC_DEBUG
-/* A free block that is not as it was left was written to by somebody who had no
- * right to: a writer that freed it, or kept it for longer than a section. */
+/* A free block must be as it was left.  If it is not, a thread wrote to it after freeing it,
+ * or kept it for longer than a section. */
 static void
 check_hidden(heap_page *p, heap_block *b)
 {
@@ -45,7 +45,7 @@ check_hidden(heap_page *p, heap_block *b)
 }
 #endif
 
-/* A block of a page that the caller has just made one more live in. */
+/* A block of a page whose live count the caller has just raised for it. */
 static void *
 pop(heap_page *p)
 {
@@ -97,7 +97,7 @@ free_older(heap_local *l, heap_page *p)
     qc_sub_relaxed(&l->retired_bytes, (uint64_t)p->n_older * p->block_bytes);
 }
 
-/* What other threads retired becomes part of `newer`, whose blocks are counted. */
+/* Moves the blocks that other threads retired into `newer`, and counts its blocks. */
 static void
 collect_foreign(heap_page *p)
 {
@@ -112,7 +112,7 @@ collect_foreign(heap_page *p)
         last->link = qc_load_relaxed(&p->newer);
         qc_store_release(&p->newer, first);
     }
-    /* The blocks that are neither free nor live at that CAS. */
+    /* The blocks that are neither free nor live in the state of that CAS. */
     uint32_t n = qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free) - (uint32_t)state_live(s);
     if (p->lossy) {
         n = 0;
@@ -133,14 +133,14 @@ promote(heap_page *p, uint64_t goal)
     qc_store_release(&p->older, taken);
 }
 
-/* Whether the spent pages hold enough blocks without a goal to be worth an advance. */
+/* Whether the spent pages hold enough blocks without a goal for an advance. */
 static bool
 is_enough(heap_local *l)
 {
     uint32_t n = 0, looks = PAGE_BATCH_LOOKS;
     for (heap_page *p = l->lists[PAGE_SPENT].first; p != NULL && looks > 0; looks--) {
         uint64_t s = qc_load_acquire(&p->state);
-        if ((s & STATE_TAGGED) == 0) /* or its goal is for all of its blocks */
+        if ((s & STATE_TAGGED) == 0) /* otherwise its goal covers all of its blocks */
             n += qc_load_relaxed(&p->used) - qc_load_relaxed(&p->n_free) - (uint32_t)state_live(s);
 #ifdef QC_BREAK_PAGE_ADVANCES
         if (n != 0)
@@ -205,7 +205,7 @@ renew(heap_local *l, heap_page *p)
     return true;
 }
 
-/* Whether the page has a block to serve, after making free what can be. */
+/* Whether the page has a block to serve, after freeing blocks whose goal is reached. */
 static bool
 gather(heap_local *l, heap_page *p)
 {
@@ -219,7 +219,8 @@ gather(heap_local *l, heap_page *p)
 
 /* ---- allocating ---- */
 
-/* All its blocks are in use: off its local's lists, until one comes back.  False: one did. */
+/* Takes a page whose blocks are all in use off its local's lists, until one comes back.
+ * False: one already has. */
 static bool
 unlist(heap_local *l, heap_page *p)
 {
@@ -240,7 +241,8 @@ unlist(heap_local *l, heap_page *p)
     return true;
 }
 
-/* A page of the class's list without a block to serve goes where it waits for one. */
+/* Moves a page without a block to serve from its class's list to the list on which it waits
+ * for one. */
 static void
 put_spent(heap_local *l, heap_page *p)
 {
@@ -255,7 +257,8 @@ put_spent(heap_local *l, heap_page *p)
     page_check_place(l, p);
 }
 
-/* The pages of all classes whose goal is reached have blocks to serve now. */
+/* Moves pages of all classes whose goal is reached back to their classes' lists.  Whether
+ * there was any. */
 static bool
 free_aged(heap_local *l)
 {
@@ -265,7 +268,7 @@ free_aged(heap_local *l)
         if (p == NULL || !qsbr_goal_reached(l->heap->domain, p->older_goal))
             break;
         uint64_t s = qc_load_acquire(&p->state);
-        /* A waiting page that others may take stays as it is (renew). */
+        /* A waiting page that another thread may take is left to renew. */
         if ((s & STATE_TAGGED) == 0 || !qsbr_goal_reached(l->heap->domain, p->goal))
             if (!page_has_block(p))
                 free_older(l, p);
@@ -293,8 +296,8 @@ page_ready(heap_local *l, unsigned class)
     return NULL;
 }
 
-/* One more live, which takes a waiting page off its list (H4).  (owner, lock: nobody
- * can take the page away.) */
+/* Serves a block; one more live block takes a waiting page off its list (H4).  (owner, lock:
+ * no other thread can take the page away.) */
 static void *
 take_block(heap_local *l, heap_page *p)
 {
@@ -349,8 +352,9 @@ page_alloc(heap_local *l, unsigned class)
     if (qc_likely(p != NULL)) {
         qc_yield("page hint");
         uint64_t s = qc_load_relaxed(&p->state);
-        /* acquire: partner are the CASes by which the last blocks came back.  If
-         * the tag is still ours, so is all that has_block looked at. */
+        /* acquire: partners are the CASes by which blocks came back.  Without it pop could
+         * miss the links that their threads stored.  If the tag is still this local's when
+         * the CAS succeeds, the fields that page_has_block read were its own. */
         if (qc_likely((s & STATE_TAG) == l->tag && page_has_block(p))) {
             qc_yield("page alloc");
             if (qc_likely(page_cas(p, &s, (s & ~STATE_PHASE) + 1)))
@@ -366,11 +370,12 @@ static void
 push(_Atomic(heap_block *) *list, heap_block *b)
 {
     b->link = qc_load_relaxed(list);
-    /* release: the link first, for the child of a fork. */
+    /* release: partner is the child of a fork, which must not find the block without its
+     * link. */
     qc_store_release(list, b);
 }
 
-/* By the owner: the block has a list before the page may become empty. */
+/* By the owner: the block is on a list before the page can become empty. */
 QC_INLINE uint64_t
 give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
 {
@@ -383,15 +388,15 @@ give_own(heap_page *p, heap_block *b, bool retire, uint64_t s)
         qc_store_relaxed(&p->n_free, qc_load_relaxed(&p->n_free) + 1);
     }
     qc_yield("page give");
-    /* release: partner is whoever takes the page (page_take_reached) or sees that it
-     * is empty. */
+    /* release: partners are the CASes of the threads that take the page (take_if_reached) or
+     * find it empty.  Without it they could miss the block on its list. */
     while (!page_cas(p, &s, s - 1))
         ;
     return s - 1;
 }
 
-/* H5: by anybody else, one CAS for the list and the count.  (The list is taken as a
- * whole, so a head that comes back is as good as one that stayed.) */
+/* H5: by any other thread, one CAS for the list and the count.  (There is no ABA, since the
+ * list is taken as a whole.) */
 QC_INLINE uint64_t
 give_foreign(heap_page *p, heap_block *b, uint64_t s)
 {
@@ -405,12 +410,12 @@ give_foreign(heap_page *p, heap_block *b, uint64_t s)
     return after;
 }
 
-/* After the CAS that left `s`.  `flag`: a retired block is found on any list, a free one is
- * looked for on the class's list only. */
+/* After the CAS that left `s`.  `flag`: LISTED for a retired block, which is found on any
+ * list; READY for a free block, which is looked for on the class's list only. */
 QC_INLINE void
 settle_after(heap *h, heap_page *p, uint64_t s, uint64_t flag)
 {
-    /* From here on the page may be anybody's.  Its descriptor stays. */
+    /* From here on any thread may have the page.  Its descriptor stays. */
     qc_yield("page settle");
     if (qc_unlikely((s & STATE_LAST) != 0)) {
         if (state_live(s) == 0)

@@ -1,26 +1,26 @@
 /* Pages: the unit of delayed reuse.
  *
- * A page is 64 KiB of blocks of one size class.  Its first word leads from any
- * block, by masking, to the page's *descriptor* (struct heap_page), which lies
- * elsewhere and is never freed before the heap is: so a stale pointer to it can be
- * followed safely, and whether it still means the page one thought is told by one
- * word, `state`.
+ * A page is 64 KiB of blocks of one size class.  Its first word, which masking finds from
+ * any block, is the address of the page's *descriptor* (struct heap_page).  Descriptors
+ * lie elsewhere and are never freed before the heap is, so a stale pointer to one can be
+ * followed safely.  One word, `state`, tells whether the page still is what the holder of
+ * the pointer expects.
  *
  *   state   live blocks | blocks that other threads retired | owner's tag | flags
  *
- * Why it is safe.  `state` changes by CAS only, so of any two things that exclude
- * each other exactly one happens:
+ * Why it is safe.  `state` changes by CAS only, so of two changes that exclude each
+ * other exactly one happens:
  *  - The owner (the thread whose local has the page's tag) allocates by
- *    live -> live + 1 while the tag is its own.  After that the page has a live
- *    block, and nobody else touches the owner's fields of a page with live blocks.
+ *    live -> live + 1 while the tag is its own.  After that the page has a live block,
+ *    and only the owner touches the owner's fields of a page with live blocks.
  *  - A page is taken away (for another class, or to be given back) by live 0,
  *    TAGGED -> no tag.  The owner's CAS then fails: H4, also for an owner that
  *    slept meanwhile.
  *  - Another thread retires by pushing the block and live -> live - 1 in one CAS.
- *    Whoever sees 0 come out, the owner or not, has the duty to put the page where
- *    all threads find it (page_settle); the duty is done under the lock of the
- *    page's local by looking at the state again, so that it does not matter who else
- *    has done it or what has become of the page meanwhile.
+ *    The thread whose CAS leaves 0, the owner or another, has the duty to put the page
+ *    where all threads find it (page_settle).  It takes the lock of the page's local and
+ *    loads the state again, so another thread may have done the duty first, and the page
+ *    may have changed hands meanwhile.
  *
  *   block:   in use --heap_retire--> newer --promotion--> older --goal reached--> free --> in use
  *               |    (or foreign ------^   taken, then advance, then tagged)        ^
@@ -32,11 +32,12 @@
  *               ^                                                              v
  *               +---- any class <---- heap's pool <--------------------- nobody's ---> mimalloc
  *
- * A goal tells only about what was unlinked before it.  So generations and waiting pages
- * are *taken* first, then there is one advance, then exactly what was taken is tagged.  A
- * generation is taken by moving what other threads retired into it (owner's fields); a
- * waiting page by the flag TAKEN, which the next allocation clears: a page that was used in
- * between is not tagged (QC_BREAK_PAGE_TAG_EARLY: the advance comes before the taking).
+ * A goal covers only what was unlinked before the advance.  So generations and waiting
+ * pages are *taken* first, then one advance follows, then exactly what was taken is tagged.
+ * A generation is taken by moving the blocks that other threads retired into it (owner's
+ * fields).  A waiting page is taken by the flag TAKEN, which the next allocation clears, so
+ * a page that was used in between is not tagged.  (QC_BREAK_PAGE_TAG_EARLY: the advance
+ * comes before the taking.)
  *
  *  H1  (heap.h) A block's first word is the link of these lists; the rest is
  *      poisoned, and hidden from AddressSanitizer, when it becomes free and not
@@ -44,13 +45,14 @@
  *  H2  Retired small blocks carry no goal of their own: a page has two generations.
  *      `newer` takes blocks in; at promotion it is taken, an advance follows, and it
  *      becomes `older` with that goal; `older` takes none in, and when its goal is
- *      reached its blocks become free together.  Promotion is one for the spent pages of
- *      the thread and all that wait: taken together, one advance, one goal.  It is lazy:
- *      when the owner has no free block of a class, and has served heap_page_batch blocks
- *      since the last time, and nearly as many are retired without a goal.  Then there is
- *      also one poll, and at no other time.  So 1,000 retired blocks cost at most ten
- *      advances and ten heavy barriers, whatever their size.  What it costs is memory: a
- *      thread takes fresh pages for that many blocks before it looks, at most fifteen.
+ *      reached its blocks become free together.  One promotion serves the thread's spent
+ *      pages and its waiting pages: they are taken together, with one advance and one
+ *      goal.  It is lazy: it happens when the owner has no free block of a class, has
+ *      served heap_page_batch blocks since the last promotion, and nearly as many blocks
+ *      are retired without a goal.  An allocation polls once then, and at no other time.
+ *      So 1,000 retired blocks cost at most ten advances and ten heavy barriers, whatever
+ *      their size.  The price is memory: before it promotes, a thread takes fresh pages
+ *      for that many blocks, at most fifteen.
  *  H3  A page without live blocks goes on its thread's list of waiting pages, which
  *      is tagged as a whole (taken, advance, tag what was taken).  When a fresh page
  *      is needed, the list is processed first: pages whose goal is reached serve any
@@ -58,29 +60,31 @@
  *  H4  A waiting page still serves its own size class, from blocks never used or
  *      whose own generation's goal is reached, and allocating from it takes it off
  *      the list.  (Not from blocks just retired: these are no type-stable objects.)
- *      "Off the list" is a matter of the state: the CAS that makes the first block
- *      live also clears TAKEN and TAGGED, and without TAGGED no thread takes the page.
- *      The links are cleaned up by the thread that next walks the list, so that a thread
- *      that allocates and frees one block all the time takes no lock.
- *      A page that waits is on its local's lists (page_state.h).
+ *      The state alone decides that a page is off the list: the CAS that makes the first
+ *      block live also clears TAKEN and TAGGED, and without TAGGED no thread takes the
+ *      page.  The thread that next walks the list cleans up the links, so a thread that
+ *      allocates and frees one block all the time takes no lock.
+ *      A page that waits is on its class's list, or on that of spent or aging pages
+ *      (page_state.h).
  *  H5  Another thread's retirement goes onto the page's own atomic list.  The thread that
  *      brings the live count of a page to 0 puts it within the domain's reach, so
  *      that an owner that sleeps holds nothing up: every thread may tag and take the
  *      waiting pages of any local, under its lock.  When a thread ends, its pages are
- *      abandoned to the domain, goals and counts right: with live blocks for the next
- *      thread that needs the class, without for any.  Nothing runs when a thread
- *      ends: that its record is nobody's, or another thread's, says it.  A thread that
- *      needs a fresh page looks at PAGE_OTHERS locals in turn; pages of one that is left
- *      become those of the heap's `orphans`, and are adopted from there.  No step depends
- *      on how many threads there are or were: locals with waiting pages are on a list, and
- *      the local that a thread leaves is the next thread's that gets its record.
+ *      abandoned to the domain with their goals and counts: a page with live blocks is
+ *      for the next thread that needs the class, a page without is for any thread.  No
+ *      code runs when a thread ends; its record, which is free or another thread's by
+ *      then, shows it.  A thread that needs a fresh page checks PAGE_OTHERS locals in
+ *      turn.  The pages of a local whose thread has ended move to the heap's `orphans`,
+ *      and are adopted from there.  No step depends on the number of threads there are or
+ *      were: locals with waiting pages are on a list, and a thread that gets a record
+ *      gets its local, too.
  *      heap_free by another thread is a retirement: it is rare, and one list is
  *      simpler than two.
  *
- * Locks: that of the thread that tags for others, the heap's, a local's (and the orphans'
- * after that of a local that is left), that of the list of locals with waiting pages.  All
- * are leaves for the layers above, held for microseconds at most, and no thread polls or
- * calls mimalloc under them.
+ * Locks, in the order in which a thread takes them: tag_lock, the heap's, a local's (that
+ * of the orphans after that of a local whose thread has ended), that of the list of locals
+ * with waiting pages.  The layers above hold them as leaves, for microseconds at most.  No
+ * thread polls or calls mimalloc under them.
  *
  * What it costs: an allocation or a free by the owner is one CAS on a line of its own
  * and a few plain stores.  Measured, the pair takes 11 ns where mimalloc's takes 5, and
@@ -88,8 +92,8 @@
  * is what makes an owner that sleeps hold nothing up, and a table's initialization is
  * many times as long.
  *
- * Fork (Q10).  All lists follow from the states, so in the child they are made anew
- * (heap_mend), one step a page, whatever the threads that are gone were doing to them.  The owner's
+ * Fork (Q10).  All lists follow from the states, so the child makes them anew (heap_mend),
+ * one step a page, whatever the threads that are gone were doing to them.  The owner's
  * fields are written in an order that can lose blocks and never doubles one: at
  * worst one page of each thread that is gone never becomes empty.
  */
@@ -129,19 +133,20 @@
 #define EXTENT_PAGES 16
 #endif
 
-/* So many pages an allocation without a free block looks at, so that it is short. */
+/* The most pages that an allocation without a free block checks, so that it is short. */
 #define PAGE_LOOKS 32
-/* So many spent pages are taken at once: at least as many as the blocks of a batch. */
+/* The most spent pages that one promotion takes: at least as many as a batch has blocks. */
 #define PAGE_BATCH_LOOKS 256
-/* So many other locals it looks at. */
+/* How many other locals it visits. */
 #define PAGE_OTHERS 8
-/* An advance is worth it for so many blocks: not all that were served are retired. */
+/* Enough blocks for an advance: a little below a batch, since not every block that was
+ * served has been retired. */
 #define PAGE_ENOUGH (heap_page_batch - heap_page_batch / 25)
 
 #ifdef QC_DEBUG
-/* So many blocks of a page are used, for tests that want to see its end: 0: all. */
+/* Tests lower the number of blocks in a page, to reach its end; 0: all are used. */
 extern unsigned page_blocks;
-/* Locals that were looked at, in searches that must not depend on how many there are. */
+/* Locals visited by searches whose cost must not depend on the number of locals. */
 extern _Atomic uint64_t page_locals_seen;
 #define page_count_seen() ((void)qc_add_relaxed(&page_locals_seen, 1u))
 #else
@@ -161,9 +166,9 @@ typedef struct {
 
 struct heap_page {
     _Alignas(QC_LINE_PAIR) _Atomic uint64_t state;
-    /* The owner's: whoever has the tag and a live block or the local's lock.  Atomic
-     * since the owner looks at them, as a hint, before its CAS says that they are
-     * its own; and written in the order that a fork needs. */
+    /* The owner's fields, for the thread with the tag and either a live block or the
+     * local's lock.  They are atomic because the owner reads them as a hint before its CAS
+     * confirms that they are its own, and are written in the order that a fork needs. */
     _Atomic(heap_block *) free;
     _Atomic uint32_t used; /* blocks ever served, from the first on: the rest is untouched */
     _Atomic uint32_t n_free;
@@ -183,7 +188,7 @@ struct heap_page {
         heap_page *next, *prev;
     } links[2];
     uint64_t goal;               /* if TAGGED */
-    _Atomic(heap_local *) local; /* read without the lock, and looked at again under it */
+    _Atomic(heap_local *) local; /* read without the lock, and checked again under it */
     heap_extent *extent;         /* written once */
 };
 
@@ -203,23 +208,23 @@ struct heap_local {
     heap *heap;
     uint64_t tag;                               /* as in the state; never reused */
     _Atomic(heap_page *) current[PAGE_CLASSES]; /* (lock to write) or NULL: a hint */
-    _Atomic uint64_t live_bytes;                /* (owner) what it got less what it freed; wraps */
-    _Atomic uint64_t retired_bytes;             /* the same of what was retired; anybody's */
-    qsbr_record *rec;                           /* the thread is whoever has this record */
+    _Atomic uint64_t live_bytes;                /* (owner) allocated less freed; wraps */
+    _Atomic uint64_t retired_bytes;             /* retired less reused; any thread writes */
+    qsbr_record *rec;                           /* its thread is the one that has it now */
     uint64_t tenure;                            /* (the heap's lock) of that record */
     heap_local *next;                           /* written once */
     heap_local *same_hash;                      /* (the heap's lock) */
     qc_lock lock;
     page_list lists[PAGE_LISTS]; /* (lock) by IN_CLASS */
     page_list untagged, queued;  /* (lock) waiting pages; `queued` by goal */
-    uint32_t served;             /* (lock) blocks in pages that it took since it last looked */
-    uint32_t untagged_blocks;    /* (lock) that came to wait since the last tagging */
+    uint32_t served;             /* (lock) blocks in pages that served, since the last promotion */
+    uint32_t untagged_blocks;    /* (lock) blocks that began to wait since the last tagging */
     _Atomic uint32_t listed;     /* (lock to write) the length of `lists`: a hint */
     _Atomic uint32_t waiting;    /* (lock to write) that of the waiting ones: a hint */
     heap_local *w_next, *w_prev; /* (waiting.lock) */
-    bool in_waiting;             /* (lock) on the heap's list of those with waiting pages */
-    bool visited;                /* (tag_lock) by the thread that tags for several locals, */
-    heap_local *visited_next;    /* which comes by once more */
+    bool in_waiting;             /* (lock) on the heap's list of locals with waiting pages */
+    bool visited;                /* (tag_lock) in the first round of tag_several */
+    heap_local *visited_next;    /* (tag_lock) for its second round */
 };
 
 /* Locals by their records, chained by same_hash. */
@@ -236,7 +241,7 @@ struct heap {
     _Atomic(heap_local *) locals; /* (lock to write) */
     heap_local *common;           /* of threads without a record, under common_lock */
     heap_local *orphans;          /* the pages of threads that ended, under `lock` */
-    heap_local *cursor;           /* (lock) the next one that is looked at: has its thread ended? */
+    heap_local *cursor;           /* (lock) the next local that is checked for an ended thread */
     heap_table *by_record;        /* (lock) */
     uint32_t n_locals;            /* (lock) that have a record */
     qc_lock common_lock;
@@ -251,7 +256,7 @@ struct heap {
      * blocks: the last one ends the heap. */
     _Atomic uint64_t refs;
     _Atomic uint64_t large_bytes;
-    qc_lock tag_lock; /* of the one that tags the waiting pages of several locals */
+    qc_lock tag_lock; /* one thread tags the waiting pages of several locals at a time */
     struct {
         qc_lock lock;
         heap_local *first, *last; /* (lock) the locals that have waiting pages */
@@ -310,7 +315,7 @@ page_has_block(heap_page *p)
            qc_load_relaxed(&p->used) < qc_load_relaxed(&p->capacity);
 }
 
-/* All changes of a state go through here: none is to a state that is not legal. */
+/* Every change of a state goes through here, so an illegal state is never stored. */
 QC_INLINE bool
 page_cas(heap_page *p, uint64_t *s, uint64_t after)
 {
@@ -324,11 +329,11 @@ page_cas(heap_page *p, uint64_t *s, uint64_t after)
 void *page_alloc(heap_local *l, unsigned class);
 /* `l` is the caller's local or NULL. */
 void page_give(heap *h, heap_local *l, void *block, bool retire);
-/* The first page of the class that has a block, after making free what can be; NULL:
- * none.  (owner, lock; of the orphans, both locks) */
+/* The first page of the class that has a block, after freeing the blocks whose goal is
+ * reached; NULL: none.  (owner, lock; for the orphans also the heap's lock) */
 heap_page *page_ready(heap_local *l, unsigned class);
-/* H2, H3: if it is enough, the blocks of spent pages and the waiting pages are taken; then
- * there is one advance; then what was taken is tagged.  Returns the goal or 0.  (as above) */
+/* H2, H3: if enough blocks wait, takes the blocks of spent pages and the waiting pages, then
+ * advances once, then tags what was taken.  Returns the goal or 0.  (as above) */
 uint64_t page_take_batch(heap_local *l);
 /* A page whose goal is reached, or a new one: all blocks are as never used. */
 void page_reset(heap_page *p);
@@ -339,15 +344,15 @@ void page_check(heap_page *p);
 
 void page_list_push(page_list *list, page_links in, heap_page *p, bool first);
 void page_list_remove(page_list *list, page_links in, heap_page *p);
-/* All with the local's lock; `which` is a class or a page_which.  A page that is on no list
- * of waiting pages is not dropped from one. */
+/* All with the local's lock; `which` is a class or a page_which.  page_drop_waiting leaves a
+ * page alone that is on no list of waiting pages. */
 void page_put(heap_local *l, heap_page *p, unsigned which, bool first);
 void page_drop(heap_local *l, heap_page *p);
 void page_put_waiting(heap_local *l, heap_page *p, page_wait_list where);
 void page_drop_waiting(heap_local *l, heap_page *p);
 /* Puts a page where it belongs. */
 void page_place(heap_local *l, heap_page *p);
-/* The duty of a thread that sees that a page is not where it belongs. */
+/* The duty of a thread whose CAS leaves a page on other lists than it belongs on. */
 QC_NOINLINE void page_settle(heap_page *p);
 /* The next local with waiting pages, in turn; NULL: there is none. */
 heap_local *page_next_waiting(heap *h);
@@ -362,24 +367,25 @@ void page_check_local(heap_local *l);
 
 /* ---- page_wait.c: waiting pages, and where a fresh page comes from ---- */
 
-/* With the local's lock.  What waits without a goal is to be tagged with the next advance;
- * what was taken is tagged; the two with an advance in between. */
+/* With the local's lock.  page_take_waiting marks the pages that wait without a goal as TAKEN,
+ * page_tag_taken tags those that still are, page_tag_waiting does both with an advance in
+ * between. */
 void page_take_waiting(heap_local *l);
 void page_tag_taken(heap_local *l, uint64_t goal);
 void page_tag_waiting(heap_local *l);
-/* A thread that has served many blocks looks after the waiting pages of others, and polls,
- * for `goal` too.  Whether the oldest goal of its own is reached. */
+/* For a thread that has served many blocks: tags waiting pages of other locals and polls,
+ * for `goal` too.  Returns whether the oldest goal of the thread's own pages is reached. */
 bool page_look(heap_local *l, uint64_t goal);
-/* All waiting pages are tagged, with one advance; those whose goal is reached go to the
- * pool.  *goal: the oldest that is not.  `l`: the caller's local or NULL. */
+/* Tags all waiting pages, with one advance, and moves those whose goal is reached to the
+ * pool.  *goal: the oldest goal that is not reached.  `l`: the caller's local or NULL. */
 void page_reclaim_all(heap *h, heap_local *l, uint64_t *goal);
-/* Gets `l` a page for the class, which may be gone again when its lock is taken.
- * False: no memory. */
+/* Gets a page of the class for `l`.  Another thread may have taken it away again by the time
+ * that the caller has the lock.  False: no memory. */
 bool page_fresh(heap_local *l, unsigned class, bool looked);
 
 /* ---- page_left.c: threads that ended ---- */
 
-/* H5: a page of theirs for `l`.  `looked`: a batch of theirs may be taken. */
+/* H5: adopts a page of an ended thread for `l`.  `looked`: the orphans may be promoted. */
 bool page_adopt(heap_local *l, unsigned class, bool looked);
 
 /* ---- large.c ---- */
@@ -397,7 +403,7 @@ void large_mend(heap *h);
 
 /* (the heap's lock) */
 void heap_pool_add(heap *h, heap_page *p);
-/* Pages of nobody's, chained by links[IN_WAIT].next, for the pool. */
+/* Puts pages without an owner, chained by links[IN_WAIT].next, into the pool. */
 void heap_pool_put(heap *h, heap_page *chain);
 /* NULL: there is none. */
 heap_page *heap_pool_get(heap *h);
@@ -411,7 +417,7 @@ void heap_extents_end(heap *h);
 
 void heap_mend(heap *h);
 
-/* Before any lock of the heap's: nobody finds an orphan. */
+/* Called before any lock of the heap is taken, so that no thread finds a lock orphaned. */
 QC_INLINE void
 heap_look_for_fork(heap *h)
 {
@@ -420,7 +426,7 @@ heap_look_for_fork(heap *h)
         heap_mend(h);
 }
 
-/* Both do so. */
+/* Both call heap_look_for_fork first. */
 void heap_lock(heap *h);
 void heap_lock_local(heap_local *l);
 
@@ -432,7 +438,7 @@ bool heap_poll(heap *h, uint64_t goal);
 bool heap_local_is_left(heap_local *l);
 /* The local of `rec` in `h`; NULL: no memory. */
 heap_local *heap_local_get(heap *h, qsbr_record *rec);
-/* In the child of a fork: the table by which it is found is made anew. */
+/* In the child of a fork: makes the table of locals by record anew. */
 void heap_mend_by_record(heap *h);
 void heap_unref(heap *h);
 #ifdef QC_DEBUG

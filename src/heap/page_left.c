@@ -1,34 +1,35 @@
-/* H5: threads that ended, and the pages that they have left. */
+/* H5: the pages of threads that ended, and their adoption. */
 #include "heap/page.h"
 
-/* So many pages change hands at once. */
+/* The most pages that become orphans in one step. */
 #define LEFT_PAGES 32
 
-/* A page with live blocks of a thread that ended becomes another local's, and is on no
- * list.  (lock; and nobody owns it) */
+/* Gives a page with live blocks of a thread that ended to another local, on no list.  False:
+ * it has no live block.  (lock; no thread owns the page) */
 static bool
 hand_over(heap_local *from, heap_page *p, heap_local *to)
 {
     uint64_t s = qc_load_acquire(&p->state);
     do {
         if (state_live(s) == 0)
-            return false; /* it waits, for any class */
+            return false; /* it waits, and is for any class */
     } while (!page_cas(p, &s, (s & (STATE_LIVE | STATE_FOREIGN)) | to->tag));
     page_drop(from, p);
     page_drop_waiting(from, p);
     if (qc_load_relaxed(&from->current[p->class]) == p)
         qc_store_relaxed(&from->current[p->class], NULL);
-    /* release, after the tag: partner is page_settle, which waits for this lock or finds
-     * the new local. */
+    /* release, and after the tag: partner is the acquire in page_settle.  Either page_settle
+     * finds the new local, or it finds the old one, waits for its lock and then sees the
+     * tag. */
     qc_store_release(&p->local, to);
     return true;
 }
 
-/* The listed pages of a thread that ended become orphans, a number of them.  (What it has
- * on no list comes later, if a block of it is given back.)  Whether it is the next local's
- * turn: that was all, or pages that wait stand before the others.  Those stay, however long
- * the reader does that they wait for, and have gone to the end of their lists.  (the heap's
- * lock; here alone are two locals' taken) */
+/* Makes up to LEFT_PAGES listed pages of an ended thread orphans.  (A page on no list follows
+ * when a block of it is given back.)  Pages that wait stay with the old local, at the end of
+ * their lists, until their readers have left.  True: the next local's turn, since no page is
+ * left or only waiting ones were found first.  (the heap's lock; only this function holds the
+ * locks of two locals) */
 static bool
 leave(heap_local *left, heap_local *orphans)
 {
@@ -55,7 +56,8 @@ leave(heap_local *left, heap_local *orphans)
     return looks != 0 || stay;
 }
 
-/* Nothing runs when a thread ends: a few locals are looked at each time.  (the heap's lock) */
+/* No code runs when a thread ends, so each call checks the next few locals.  (the heap's
+ * lock) */
 static void
 look_for_left(heap *h)
 {
@@ -72,7 +74,7 @@ look_for_left(heap *h)
         }
         h->cursor = l->next;
         if (l->next == NULL)
-            return; /* once round at most */
+            return; /* once around at most */
     }
 }
 

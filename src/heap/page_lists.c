@@ -1,4 +1,5 @@
-/* Where pages are: the lists of a local, and that they agree with the states. */
+/* The lists of a local that its pages are on, and the check that they agree with the
+ * states. */
 #include "heap/page.h"
 
 void
@@ -60,7 +61,8 @@ delist_local(heap *h, heap_local *l)
     h->waiting.n--;
 }
 
-/* The local has one waiting page more or less, and is found accordingly. */
+/* Counts one waiting page more or less, and keeps the local on the heap's list while it has
+ * any. */
 static void
 count_waiting(heap_local *l, int more)
 {
@@ -112,7 +114,8 @@ page_drop_waiting(heap_local *l, heap_page *p)
 
 /* ---- where a page belongs ---- */
 
-/* The list of its class, if it seems to have a block to serve; else where it waits for one. */
+/* Lists the page: with its class if it seems to have a block to serve, else as aging or
+ * spent. */
 static void
 list_page(heap_local *l, heap_page *p)
 {
@@ -130,15 +133,15 @@ list_page(heap_local *l, heap_page *p)
         page_put(l, p, qc_load_relaxed(&p->older) != NULL ? PAGE_AGING : PAGE_SPENT, false);
 }
 
-/* As long as some block of it may be free one day, it is listed; and without live blocks
- * it waits.  (lock) */
+/* A page with a block that is not in use is listed, and a page without live blocks waits.
+ * (lock) */
 void
 page_place(heap_local *l, heap_page *p)
 {
     list_page(l, p);
     uint64_t s = qc_load_acquire(&p->state);
     do {
-        /* Live again, or another thread has been here. */
+        /* It is in use again, or another thread has already put it there. */
         if (state_live(s) != 0 || (s & (STATE_UNTAGGED | STATE_TAGGED)) != 0) {
             page_check_place(l, p);
             return;
@@ -148,13 +151,13 @@ page_place(heap_local *l, heap_page *p)
     page_put_waiting(l, p, WAITS_UNTAGGED);
     l->untagged_blocks += qc_load_relaxed(&p->used);
     page_check_place(l, p);
-    /* T4: at most this much waits for a goal to be given. */
+    /* T4: no more than this waits without a goal. */
     if (l->untagged.n * PAGE_BYTES > heap_page_limit && l->untagged_blocks >= heap_page_batch)
         page_tag_waiting(l);
     page_check_local(l);
 }
 
-/* T7: too much waits, and the calling thread has just added to it. */
+/* T7: more waits than the limit, and the calling thread has just added a page. */
 static void
 ask_for_safe_point(heap *h)
 {
@@ -171,7 +174,8 @@ void
 page_settle(heap_page *p)
 {
     for (;;) {
-        /* acquire: partner is the release in page_start and page_left.c. */
+        /* acquire: partners are the releases in page_start, hand_over and mend_page.  Without
+         * it this thread may find the local and not its tag in the state. */
         heap_local *l = qc_load_acquire(&p->local);
         heap_lock_local(l);
         uint64_t s = qc_load_acquire(&p->state);
@@ -183,7 +187,7 @@ page_settle(heap_page *p)
         qc_lock_release(&l->lock);
         if (more && heap_waiting_bytes(l->heap) > heap_waiting_limit)
             ask_for_safe_point(l->heap);
-        /* Nobody's: another thread has found it waiting, and taken it. */
+        /* Without a tag, another thread has found the page waiting and taken it. */
         if (right || (s & STATE_TAG) == 0)
             return;
     }
@@ -195,8 +199,8 @@ page_settle(heap_page *p)
 void
 page_check_place(heap_local *l, heap_page *p)
 {
-    /* Without the lock only TAKEN, TAGGED and the counts change, and nothing at all in a
-     * page that waits and is not the calling thread's. */
+    /* Other threads may change only TAKEN, TAGGED and the counts without the lock, so the
+     * flags that are compared here hold still. */
     uint64_t s = qc_load_acquire(&p->state);
     qc_assert(page_state_of(s) != PAGE_ILLEGAL && (s & STATE_TAG) == l->tag);
     qc_assert(((s & STATE_LISTED) != 0) == (p->which < PAGE_LISTS));
@@ -225,7 +229,7 @@ page_check_local(heap_local *l)
 {
     static _Thread_local unsigned calls;
     if (qc_load_relaxed(&l->listed) > 100 && ++calls % 100 != 0)
-        return; /* long lists now and then */
+        return; /* long lists are checked now and then */
     size_t n = 0;
     for (unsigned which = 0; which < PAGE_LISTS; which++)
         n += count_pages(l, &l->lists[which], IN_CLASS, which);

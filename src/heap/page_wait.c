@@ -30,7 +30,7 @@ page_tag_taken(heap_local *l, uint64_t goal)
     for (heap_page *p = l->untagged.first; p != NULL; p = next) {
         next = p->links[IN_WAIT].next;
         uint64_t s = qc_load_acquire(&p->state);
-        /* Without TAKEN it was used since: it stays for the next time. */
+        /* A page without TAKEN was used since, and waits for the next advance. */
         if ((s & STATE_TAKEN) == 0)
             continue;
         p->goal = goal;
@@ -64,12 +64,13 @@ page_tag_waiting(heap_local *l)
     page_tag_taken(l, goal);
 }
 
-/* The same for several locals, at most `n` of those with waiting pages in turn, with one
- * advance, if so many blocks wait that it is worth it.  Returns the goal or 0.  One thread at
- * a time: what it takes in the first round keeps TAKEN when the lock of its local is free
- * again.  All others take, advance and tag with that lock held; so a goal is never older than
- * the taking, whichever thread gives it.  The second round visits exactly the locals of the
- * first (QC_BREAK_PAGE_TAG_NEXT: the next ones in turn, whose pages are not taken). */
+/* Tags the waiting pages of the next locals in turn, `n` at most, with one advance, if at
+ * least `enough` blocks wait.  Returns the goal or 0.  One thread at a time does so.  The
+ * pages that it takes in the first round keep TAKEN after it releases the lock of their local.
+ * Every other thread that tags takes, advances and tags while it holds that lock.  So no page
+ * gets a goal older than its taking, whichever thread gives the goal.  The second round
+ * visits exactly the locals of the first (QC_BREAK_PAGE_TAG_NEXT: the next ones in turn,
+ * whose pages are not taken). */
 static uint64_t
 tag_several(heap *h, size_t n, uint32_t enough)
 {
@@ -85,7 +86,7 @@ tag_several(heap *h, size_t n, uint32_t enough)
     for (; n > 0; n--) {
         l = page_next_waiting(h);
         if (l == NULL || l->visited)
-            break; /* once round */
+            break; /* once around */
         l->visited = true;
         l->visited_next = visited;
         visited = l;
@@ -120,7 +121,7 @@ tag_several(heap *h, size_t n, uint32_t enough)
 
 /* ---- taking away ---- */
 
-/* Out of the local's lists: a page that is nobody's now. */
+/* Removes a page that the caller has taken away from the lists of its old local. */
 static void
 detach(heap_local *l, heap_page *p)
 {
@@ -132,7 +133,7 @@ detach(heap_local *l, heap_page *p)
         qc_store_relaxed(&l->current[p->class], NULL);
 }
 
-/* What a page on the list of those with a goal is found to be. */
+/* The result for a page on the list of waiting pages with a goal. */
 typedef enum { REACHED, UNREACHED, IN_USE, USED_SINCE } found;
 
 static bool
@@ -168,13 +169,14 @@ take_if_reached(heap_local *l, heap_page *p)
             what = REACHED;
             after = 0;
         }
-        /* acq_rel: partners are the CASes of those who retired the last blocks, and
-         * the owner's that fails (H4). */
+        /* acq_rel: partners are the CASes by which the last blocks came back, without which
+         * the next user could overwrite a block before its last user was done, and the
+         * owner's CAS, which fails after this one (H4). */
     } while (!page_cas(p, &s, after));
     return what;
 }
 
-/* The pages whose goal is reached are nobody's then (chained by links[IN_WAIT].next). */
+/* Takes away the pages whose goal is reached, chained by links[IN_WAIT].next. */
 static heap_page *
 take_reached(heap_local *l)
 {
@@ -183,7 +185,7 @@ take_reached(heap_local *l)
         next = p->links[IN_WAIT].next;
         found what = take_if_reached(l, p);
         if (what == UNREACHED)
-            break; /* and those after it are younger */
+            break; /* the goals after it are later */
         if (what == REACHED) {
             detach(l, p);
             p->links[IN_WAIT].next = chain;
@@ -229,8 +231,8 @@ page_start(heap_local *l, heap_page *p, unsigned class)
     qc_lock_release(&l->lock);
 }
 
-/* The waiting pages of a local whose goal is reached go to the pool.  *goal: the oldest
- * that is not. */
+/* Moves the waiting pages of a local whose goal is reached to the pool.  *goal: lowered to the
+ * oldest goal that is not reached.  `other`: the local is another thread's. */
 static void
 reclaim(heap_local *l, uint64_t *goal, bool other)
 {
@@ -278,7 +280,7 @@ page_look(heap_local *l, uint64_t goal)
     heap *h = l->heap;
     uint64_t others = tag_several(h, PAGE_OTHERS, PAGE_ENOUGH), oldest = 0;
     if (others != 0)
-        goal = others; /* the later one */
+        goal = others; /* it is the later one */
     heap_lock_local(l);
     if (l->lists[PAGE_AGING].first != NULL)
         oldest = l->lists[PAGE_AGING].first->older_goal;
@@ -287,7 +289,7 @@ page_look(heap_local *l, uint64_t goal)
     qc_lock_release(&l->lock);
     if (goal == 0)
         goal = oldest;
-    /* One poll for all of it: one heavy barrier. */
+    /* One poll, and so one heavy barrier, for all of these. */
     if (goal == 0)
         return false;
     heap_poll(h, goal);
@@ -307,7 +309,7 @@ page_fresh(heap_local *l, unsigned class, bool looked)
         reclaim_several(h, l, PAGE_OTHERS, &goal);
         p = heap_pool_get(h);
     }
-    /* (Others may be quicker to take what this thread adds.) */
+    /* (Other threads may take the pages that this thread adds.) */
     for (; p == NULL; p = heap_pool_get(h))
         if (!heap_extent_add(h))
             return false;

@@ -1,6 +1,6 @@
-/* What the parts of the retire queue share: retire.c puts items into batches and counts
- * them, retire_locals.c finds and mends locals, retire_look.c looks after others'
- * batches, retire_run.c runs them.  For these files only. */
+/* Internals of the retire queue, for its own files only.  retire.c puts items into batches
+ * and counts them, retire_locals.c finds and mends locals, retire_look.c collects the
+ * batches of other threads, retire_run.c runs batches. */
 #ifndef QSBR_BATCH_H
 #define QSBR_BATCH_H
 
@@ -11,25 +11,25 @@ typedef struct {
     uint64_t arg;
 } retire_item;
 
-/* Read and written by the thread that has taken it, and by no other. */
+/* Only the thread that has taken a batch reads or writes it. */
 struct retire_batch {
     retire_batch *next;
     uint64_t goal; /* 0 while open */
     size_t bytes;
-    size_t published; /* of `bytes`, in the queue's: all of them where it is `held` */
-    size_t look_at;   /* while open: more bytes than these make a difference to others */
-    size_t largest;   /* of its blocks */
+    size_t published; /* the part of `bytes` that the queue's count includes; all once `held` */
+    size_t look_at;   /* while open: above this many bytes has_many_bytes decides */
+    size_t largest;   /* bytes of its largest block */
     uint32_t n;       /* items put in */
     uint32_t first;   /* items run */
     uint32_t blocks;
-    bool held; /* its items are in the queue's */
+    bool held; /* the queue's counts include all its bytes and items */
     retire_item items[RETIRE_BATCH_ITEMS];
 };
 
 /* ---- chains ----
  *
- * A chain is a circle of batches, known by its newest one, whose `next` is the oldest:
- * appending a chain and looking at the oldest goal are O(1). */
+ * A chain is a circular list of batches, referred to by its newest one, whose `next` is the
+ * oldest.  So appending a chain and reading the oldest goal are O(1). */
 
 static inline retire_batch *
 retire_chain_of(retire_batch *batch)
@@ -60,19 +60,20 @@ retire_batch_of(uintptr_t word)
     return (retire_batch *)(word & ~(RETIRE_LISTED | RETIRE_IN_HAND));
 }
 
-/* Whether the owner, which found `was`, is to list its local.  (A word that was found in
- * hand is what a fork left that came all the same, after a second: whether the local is
- * on the list is not known then, and twice would be worse than not.) */
+/* Whether the owner, which found `was`, has to list its local.  The owner finds IN_HAND only
+ * after a fork that stopped waiting after its second.  Whether the local is on the list is
+ * unknown then, and the owner does not list it: an unlisted local is found late, a local that
+ * is listed twice breaks the list. */
 static inline bool
 retire_is_off(uintptr_t was)
 {
     return (was & (RETIRE_LISTED | RETIRE_IN_HAND)) == 0;
 }
 
-/* The owner takes the word, and gives it back with `batch` (or NULL) as the open one.
- * Only the owner gives a local something to hold, with the word in hand; a word that
- * was taken unlisted is given back listed.  retire_allot comes before what is
- * published, where the word was not listed: it says what may stay unpublished. */
+/* The owner takes the word with retire_take and gives it back with retire_give_back, with
+ * `batch` (or NULL) as the open one.  A word that was off comes back LISTED.  In that case the
+ * owner calls retire_allot before it publishes bytes, since the allowance decides how many
+ * may stay unpublished. */
 void retire_allot(retire_local *local);
 void retire_push(retire_queue *queue, retire_local *local);
 
@@ -83,9 +84,10 @@ retire_take(retire_local *local)
     uintptr_t seen = qc_load_relaxed(&local->open);
 #endif
     qc_yield("held: take");
-    /* acquire: partners are the release in retire_give_back, where the thread that had
-     * the local before stored, and the CAS in look_at: the looker has read `busy_next`
-     * before the owner, which finds the word off, writes it. */
+    /* acquire: partners are the release in retire_give_back by the thread that had the
+     * local before, without which this owner misses items of the batch, and the CAS in
+     * look_at, without which this owner may overwrite `busy_next` before the looker has
+     * read it.  release: partner is the acquire of that same CAS. */
     uintptr_t was = qc_exchange_acq_rel(&local->open, RETIRE_IN_HAND);
 #ifdef QC_BREAK_LISTED_BY_A_LOOK
     was = (uintptr_t)retire_batch_of(was) | (seen & RETIRE_LISTED);
@@ -97,26 +99,28 @@ static inline void
 retire_give_back(retire_local *local, uintptr_t was, retire_batch *batch)
 {
     qc_yield("held: in hand");
-    /* release: partners are the CAS in look_at and retire_take; whoever takes the batch
-     * has all that was put in. */
+    /* release: partners are the CAS in look_at and the exchange in retire_take.  Without it
+     * the thread that takes the batch may miss items that were put in. */
     qc_store_release(&local->open, (uintptr_t)batch | RETIRE_LISTED);
     if (qc_unlikely(retire_is_off(was)))
         retire_push(local->queue, local);
 }
 
-/* The owner appends a chain to its closed ones. */
+/* The owner appends a chain to its closed batches. */
 void retire_append_closed(retire_local *local, retire_batch *chain);
 
-/* The mender's part in look: what the looker, which is gone, had in hand is back. */
+/* Q10: if a fork left the looker behind, the locals that it still had to visit go back on
+ * the list, and another thread may look. */
 void retire_mend_look(retire_queue *queue, bool (*is_gone)(retire_local *));
 
-/* T6: whether to take others' batches that are younger than RETIRE_QUIET_NS too. */
+/* T6: whether the looker also takes batches younger than RETIRE_QUIET_NS. */
 typedef enum { ONLY_QUIET, ALL_OF_THEM } retire_whose;
 
-/* Looks after others, if it is time and no other thread does; `wait`: in any case. */
+/* Looks after other threads' locals, if a look is due and no other thread is looking.  With
+ * `wait`: looks in any case, after the other looker. */
 void retire_look(retire_local *local, retire_whose whose, bool wait);
 
-/* What threads that ended have left in up to `most` locals more is freed. */
+/* Visits up to `most` further locals and frees what ended threads have left in them. */
 bool retire_may_sweep(retire_queue *queue);
 void retire_sweep(retire_queue *queue, size_t most);
 
@@ -124,24 +128,24 @@ void retire_sweep(retire_queue *queue, size_t most);
 
 uint64_t retire_now_ns(void);
 
-/* As a new one: for the next operation. */
+/* Resets a batch that has run, for the next operation. */
 void retire_make_empty(retire_batch *batch);
 
-/* The bytes of `from`'s open batch that the queue does not know of are in the queue's. */
+/* Adds the unpublished bytes of `from`'s open batch to the queue's count. */
 void retire_publish(retire_local *from, retire_batch *batch);
-/* The same, and the items: the batch, which is in its taker's hands, is closed. */
+/* The same for bytes and items.  The caller has taken the batch, and closes it. */
 void retire_hold(retire_local *from, retire_batch *batch);
-/* A batch's bytes and items cease to be held: it is about to be run. */
+/* Takes a batch's bytes and items out of the queue's counts, just before it runs. */
 void retire_unhold(retire_queue *queue, retire_batch *batch);
 
-/* The goal of a batch, or of a chain of them, that is in its taker's hands: the advance
- * comes after the taking. */
+/* Advances once and tags a chain of batches with the goal.  The caller has taken the chain
+ * before, so the advance comes after every unlink in it. */
 void retire_tag(retire_queue *queue, retire_batch *chain);
 
-/* The owner's open batch, which it has in hand, is closed. */
+/* Closes the owner's open batch.  The owner has the word in hand. */
 void retire_close(retire_local *local, retire_batch *batch);
 
-/* T7: looks at what is held once more. */
+/* T7: compares what is held with the limit again, and sets `over`. */
 void retire_weigh(retire_queue *queue);
 
 /* Q10: in the child of a fork, once.  `mine` is the calling thread's record. */

@@ -40,8 +40,9 @@ scan(qsbr_domain *domain, uint64_t seq)
     uint64_t lowest = seq;
     /* acquire: partner is the release store of the chunk list in take_record. */
     for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
-        /* acquire: partner is mark_registered; a cleared bit's record has left its last
-         * section (struct qsbr_chunk says why a bit may be missed). */
+        /* acquire: partner is the release in mark_registered.  Without it memory could be
+         * freed before the last section of a record whose bit is cleared is over.  (struct
+         * qsbr_chunk says why a scan may miss a set bit.) */
         uint32_t left = qc_load_acquire(&c->registered);
         for (; left != 0; left &= left - 1) {
             /* acquire: partners are the releases of qsbr_go_offline and _online. */

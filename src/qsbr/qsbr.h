@@ -55,18 +55,19 @@
  *      bounded number of instructions per element.  The thread that waits for a
  *      grace period is outside any section: qsbr_wait and the queue's processing check.
  *  Q3  enter and exit write the thread's own record only.
- *  Q4  The process domain's record is one thread-local load away; registering
- *      is lazy, unregistering happens when the OS thread ends, whoever made it.
- *  Q5  A record has two references, the registry's and the OS thread's; the last to be
- *      dropped gives it back.  The end of the domain drops both: each thread finds its
- *      records by domain ids, which are never reused, in a table of its own (records.c).
- *      No thread is left with a record that is another's by then (qsbr_at_thread_end).
+ *  Q4  The process domain's record is one thread-local load away.  Registering is
+ *      lazy; unregistering happens when the OS thread ends, also if Python did not
+ *      start it.
+ *  Q5  A record has two references, the registry's and the OS thread's; the drop of the
+ *      last one gives it back.  The end of the domain drops both.  Each thread finds its
+ *      records in a table of its own, by domain ids, which are never reused (slots.h).
+ *      No thread keeps a record that another thread has by then (qsbr_at_thread_end).
  *  Q6  Fields written by different threads are separate atomics, no bit fields.
  *  Q7  A record is detached, attached or shutting down.  qsbr_shut_down makes it
  *      so for all threads but the one that finalizes, and for those that register
  *      later: qsbr_attach refuses, and the layers above end their waits.  A
- *      section is safe all the same: a domain and its records are freed when their
- *      creator releases them, outside all sections, and the process domain never.
+ *      section is safe all the same: a domain and its records are freed only when the
+ *      creator releases the domain, outside all sections, and the process domain never is.
  *  Q8  Registering takes the registry lock: the caller holds no GIL then.
  *  Q9  Unregistering a thread that is detached already, or one of another thread,
  *      goes through the record's domain; what changes under the registry lock
@@ -74,10 +75,11 @@
  *  Q10 After fork the child has one record, its own; those of threads that are gone
  *      are given back by pthread_atfork's handler, plain C only.  Locks that they
  *      held are orphans (qc_lock.h); what they had in the queue is adopted
- *      (retire.h), what they were changing put right (keytable.h, ptrarray.h).  What
- *      nobody could put right is done between qsbr_hold_forks and qsbr_let_forks: a
- *      fork from C waits until no other thread is in between.  (os.fork stops the
- *      interpreter's threads where they hold nothing.)
+ *      (retire.h), what they were changing is put right (keytable.h, ptrarray.h).  A
+ *      change that could not be put right runs between qsbr_hold_forks and
+ *      qsbr_let_forks: a fork from C waits, for a second at most, until no other thread
+ *      is in between.  (os.fork on a free-threaded build stops the interpreter's threads
+ *      where they hold nothing.)
  *  Q11 Sequence and records belong to the process: one OS thread can serve
  *      several interpreters.  Nothing here knows of interpreters.
  *  Q12 Both barrier modes (barrier.h) hold all of this.
@@ -123,22 +125,22 @@ struct qsbr_record {
     _Atomic uint32_t state;  /* Q7: a qsbr_state; owner and finalizing thread, by CAS */
     _Atomic uint64_t tenure; /* how many threads had it so far */
     qsbr_record *free_next;  /* (registry lock) */
-    struct qsbr_slot *slot;  /* (list lock) where its thread finds it; NULL: process domain */
-    uint32_t number;         /* of the domain's records, from 0 on; written once */
+    struct qsbr_slot *slot;  /* (list lock) by which its thread finds it; NULL: process domain */
+    uint32_t number;         /* among the domain's records, from 0; written once */
 };
 
 #define QSBR_CHUNK_RECORDS 32
 
-/* Records live in chunks that never move, so that a scan needs no lock.  Each chunk has
- * a bit for each of its registered records: a scan reads those, and of a chunk whose
- * threads have all ended one word.
+/* Records live in chunks that never move, so that a scan needs no lock.  A chunk has one
+ * bit for each record, set while the record is registered.  A scan reads registered
+ * records only, and a single word of a chunk whose threads have all ended.
  *
  * Why a scan may skip a record whose bit it does not see.  Registering sets the bit,
  * then fences (register_record); the poll fences (fence, qsbr.c), then scans.  If the
- * scan misses the bit, the poll's fence came first, so every section of that record
- * sees the unlinks that were advanced to before it, and these are all that the scan
- * answers for.  A bit that was cleared is loaded with acquire: the record's last
- * section comes before the free. */
+ * scan misses the bit, the poll's fence came first.  So every section of that record
+ * sees the unlinks whose goal was advanced to before that fence, and the scan answers
+ * for no others.  A scan that skips a record whose bit was cleared has loaded the bit
+ * with acquire, so the record's last section comes before the free. */
 struct qsbr_chunk {
     qsbr_record records[QSBR_CHUNK_RECORDS];
     struct qsbr_chunk *next;
@@ -171,11 +173,11 @@ extern QSBR_TLS qsbr_record *qsbr_self;
 /* Once a process, before anything else here; false: no TLS key to be had. */
 bool qsbr_init(void);
 
-/* A domain of one's own, so that a slow section of another's stalls no thread here.
- * NULL: no memory.  qsbr_domain_release ends it, with all its records, and frees their
- * memory: no thread is in a section of it, and none uses a record of it afterwards.  (A
- * thread that ends meanwhile, or has yet to, is no user.)  What a thread keeps of it is 16
- * bytes, until it registers in other domains. */
+/* A separate domain, so that a slow section in another domain stalls no thread of this one.
+ * NULL: no memory.  qsbr_domain_release ends the domain and all its records, and frees
+ * their memory.  No thread may be in a section of it, or use one of its records afterwards;
+ * a thread may end meanwhile or later.  Each thread that had a record keeps 16 bytes, until
+ * it registers in other domains or ends. */
 qsbr_domain *qsbr_domain_new(void);
 void qsbr_domain_release(qsbr_domain *domain);
 
@@ -185,16 +187,15 @@ void qsbr_domain_release(qsbr_domain *domain);
 qsbr_record *qsbr_register(qsbr_domain *domain);
 qsbr_record *qsbr_register_process(void);
 
-/* From now on `forget` is called in each OS thread that ends, whose records are nobody's
- * afterwards: the layers above forget what they keep for them in thread-local variables.
+/* From now on `forget` is called in each OS thread that ends, before its records are given
+ * back: the layers above clear what they keep of them in thread-local variables.
  * (The thread may not be through: a destructor of another library's may run Python code,
  * and registers once more.)  Plain C without an allocator, as the destructor that it is
  * called from (Q10).  At most QSBR_FORGETS functions; one that is known is not added. */
 #define QSBR_FORGETS 4
 void qsbr_at_thread_end(void (*forget)(void));
 
-/* This thread's record in `domain` or NULL; no lock, and in O(1) of how many domains
- * there are. */
+/* This thread's record in `domain` or NULL; no lock, and O(1) in the number of domains. */
 qsbr_record *qsbr_find(qsbr_domain *domain);
 
 /* Takes the calling thread's record out of the registry, outside any section.  The
@@ -245,9 +246,9 @@ uint64_t qsbr_advance_now(qsbr_domain *domain, qsbr_deferred *deferred);
 bool qsbr_poll(qsbr_domain *domain, uint64_t goal);
 
 /* Polls until `goal` is reached, yielding the CPU in between.  False: the heavy barrier
- * fails and no grace period can be had.  For programs without an interpreter: a reader may
- * be stopped in its section, and this would keep signals and the collector out as long.
- * The extension waits by py_wait.h (T7). */
+ * fails, so there is no grace period.  For programs without an interpreter only: while a
+ * reader is stopped in its section, an attached caller would keep signals and the collector
+ * out.  The extension waits through py_wait.h (T7). */
 bool qsbr_wait(qsbr_domain *domain, uint64_t goal);
 
 static inline bool
@@ -374,16 +375,16 @@ qsbr_exit_leaf(qsbr_record *rec)
 /* How many forks are about to happen or happening. */
 QC_HIDDEN extern _Atomic uint32_t qsbr_forks;
 
-/* Waits until there is none, for a second at most: another library's atfork handler may be
- * waiting for a lock that the calling thread holds, and then the fork ends only if this
- * thread goes on. */
+/* Waits until no fork is under way, for a second at most.  Another library's atfork handler
+ * may be waiting for a lock that the calling thread holds; then the fork ends only after
+ * this thread goes on. */
 void qsbr_await_forks(qsbr_record *rec);
 
-/* From here to qsbr_let_forks no other thread's fork happens: what is done in
- * between is done in the child or has not begun.  A bounded number of instructions,
- * as in a section (Q2).  Each side waits for the other for a second at most: where
- * one of them is kept off the CPU for longer, or waits for the other in a lock of another
- * library's, the change is forked half done. */
+/* From here to qsbr_let_forks no other thread forks, so in a child the change in
+ * between is complete or has not begun.  It takes a bounded number of instructions, as a
+ * section does (Q2).  Each side waits for the other for a second at most.  If one is kept
+ * off the CPU for longer, or they wait for each other through a lock of another library,
+ * the child gets the change half done. */
 QC_INLINE void
 qsbr_hold_forks(qsbr_record *rec)
 {

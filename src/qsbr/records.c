@@ -1,5 +1,5 @@
-/* Records: whose they are, from a thread's first operation to its end, and what a
- * fork and the end of a domain make of them. */
+/* Records: registration at a thread's first operation, release at its end, and the effects
+ * of a fork and of the end of a domain. */
 #define _GNU_SOURCE
 #include "qsbr/slots.h"
 
@@ -66,14 +66,15 @@ record_unref(qsbr_record *rec)
     qc_lock_release(&domain->lock);
 }
 
-/* Under the registry lock: the bit by which scans find the record. */
+/* Under the registry lock: sets or clears the bit by which scans find the record. */
 static void
 mark_registered(qsbr_record *rec, bool registered)
 {
     uint32_t i = rec->number % QSBR_CHUNK_RECORDS;
     struct qsbr_chunk *chunk = (struct qsbr_chunk *)(void *)(rec - i); /* its first member */
     uint32_t bits = qc_load_relaxed(&chunk->registered), mine = (uint32_t)1 << i;
-    /* release: partner is the scan; the record's sections come before a cleared bit. */
+    /* release: partner is the acquire in scan (qsbr.c).  Without it a scan could skip the
+     * record before its last section is over. */
     qc_store_release(&chunk->registered, registered ? bits | mine : bits & ~mine);
 }
 
@@ -112,8 +113,9 @@ register_record(qsbr_domain *domain, qsbr_record *old)
          * the release sequence of the last owner's exit. */
         qc_assert(qc_load_relaxed(&rec->seq) == QSBR_OFFLINE);
         qc_add_relaxed(&rec->refs, old != NULL ? 1u : 2u);
-        /* release: partners are the acquire loads by which a local is found to be left
-         * (retire.c, heap.c): what the last thread did with it comes before. */
+        /* release: partners are the acquire loads that find a local's thread ended
+         * (retire_locals.c, heap.c).  Without it they could miss what that thread did
+         * with its local. */
         if (old == NULL)
             qc_add_acq_rel(&rec->tenure, 1u);
         rec->nesting = 0;
@@ -126,7 +128,7 @@ register_record(qsbr_domain *domain, qsbr_record *old)
         qc_add_acq_rel(&domain->registered, 1u);
     }
     qc_lock_release(&domain->lock);
-    /* A poll leaves the heavy barrier out where no other record exists.
+    /* A poll leaves the heavy barrier out if no other record exists.
      * Partner: the fence in fence (qsbr.c), before that look and before the scan's.  Either
      * they see this record, or this thread's sections see the unlink that it polls for. */
     qc_fence_seq_cst();
@@ -204,7 +206,7 @@ qsbr_at_thread_end(void (*forget)(void))
     qc_lock_release(&list_lock);
 }
 
-/* Both references (Q5), by the thread at its end or by the end of the domain. */
+/* Drops both references (Q5), at the end of the thread or of the domain. */
 static void
 end_record(qsbr_record *rec)
 {
@@ -233,7 +235,7 @@ thread_end(void *key)
     slot_table *table = thread_slots;
     if (table == NULL)
         return;
-    qc_lock_acquire(&list_lock); /* what is in a slot is of a domain that lives, until here */
+    qc_lock_acquire(&list_lock); /* the end of a domain empties its slots under this lock */
     for (uint32_t i = 0; i <= table->mask; i++) {
         qsbr_record *rec = qc_load_relaxed(&table->slots[i].rec);
         if (rec != NULL)
@@ -329,7 +331,7 @@ qsbr_domain_new(void)
 void
 qsbr_domain_release(qsbr_domain *domain)
 {
-    qc_lock_acquire(&list_lock); /* against threads that end, and tables that grow */
+    qc_lock_acquire(&list_lock); /* no thread ends and no slot table grows meanwhile */
     for (struct qsbr_chunk *c = qc_load_acquire(&domain->chunks); c != NULL; c = c->next) {
         for (int i = 0; i < QSBR_CHUNK_RECORDS; i++) {
             qsbr_record *rec = &c->records[i];
@@ -378,7 +380,8 @@ forget_others(qsbr_domain *d, qsbr_record *mine)
     }
 }
 
-/* Both sides of a fork wait for each other in steps, and no longer than a second. */
+/* The forking thread and a thread that holds forks back wait for each other in steps, for
+ * a second at most. */
 static const struct timespec fork_step = {.tv_nsec = 100 * 1000};
 #define FORK_STEPS 10000
 

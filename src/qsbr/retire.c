@@ -93,9 +93,9 @@ retire_bound(uint64_t largest)
     return retire_limit.hard_bytes + 2 * largest;
 }
 
-/* With how much held a writer may begin: what it adds, a block as large as any so far or
- * the largest itself, keeps within the formula.  Where one block closes its batch alone,
- * most of it has to be freed before the next is made. */
+/* How much may be held when a writer begins.  What the writer adds, one block as large as
+ * the largest, then stays within the formula.  If that block closes its batch alone, most of
+ * the last one has to be freed before the next is made. */
 static uint64_t
 limit_beside(uint64_t largest)
 {
@@ -104,7 +104,7 @@ limit_beside(uint64_t largest)
     return largest > retire_limit.batch_bytes && half < limit ? half : limit;
 }
 
-/* What threads' open batches hold at most without the queue's knowing. */
+/* The most bytes that open batches can hold unpublished. */
 static uint64_t
 unpublished_most(retire_queue *queue)
 {
@@ -112,8 +112,8 @@ unpublished_most(retire_queue *queue)
     return (n < RETIRE_ALLOWANCES ? n : RETIRE_ALLOWANCES) * retire_allowance();
 }
 
-/* Threads may overtake each other here: a flag that is left up wrongly is taken down by
- * the writer that finds it, one left down is put up with the next batch. */
+/* Threads may overtake each other here.  The writer that finds the flag set wrongly clears
+ * it, and the next batch sets a flag that was cleared wrongly. */
 static void
 weigh(retire_queue *queue, uint64_t bytes)
 {
@@ -127,7 +127,7 @@ weigh(retire_queue *queue, uint64_t bytes)
         return;
     qc_store_relaxed(&queue->over, over);
     if (over)
-        qc_store_relaxed(&queue->next_look, 0u); /* T6: one look at once */
+        qc_store_relaxed(&queue->next_look, 0u); /* T6: the next look is due now */
 }
 
 void
@@ -160,7 +160,8 @@ retire_publish(retire_local *from, retire_batch *batch)
     uint64_t bytes = qc_add_relaxed(&queue->bytes, more) + more;
     raise_to(&queue->bytes_peak, bytes);
     raise_to(&queue->largest, batch->largest);
-    /* release: a thread that sees this sees what it takes back (retire_held). */
+    /* release: partner is the acquire in retire_held.  Without it a thread could see `out`
+     * and not the `in` that it is subtracted from. */
     qc_add_acq_rel(&from->out_bytes, more);
     weigh(queue, bytes);
 }
@@ -184,7 +185,7 @@ retire_unhold(retire_queue *queue, retire_batch *batch)
     qc_yield("held: count");
     uint64_t bytes = qc_sub_relaxed(&queue->bytes, batch->bytes) - batch->bytes;
     qc_sub_relaxed(&queue->items, batch->n - batch->first);
-    /* No block of what is left is larger than all of it. */
+    /* No block that is still held is larger than all bytes that are held. */
     uint64_t largest = qc_load_relaxed(&queue->largest);
     if (bytes < largest)
         (void)qc_cas_relaxed(&queue->largest, &largest, bytes);
@@ -197,8 +198,8 @@ retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
     *bytes = qc_load_relaxed(&queue->bytes);
     *items = qc_load_relaxed(&queue->items);
     for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next) {
-        /* acquire: partner is retire_publish.  What is taken back first: or the
-         * difference could be less than nothing. */
+        /* acquire: partner is the release in retire_publish.  `out` is loaded before `in`,
+         * or the difference could be negative. */
         uint64_t out_bytes = qc_load_acquire(&l->out_bytes);
         uint64_t out_items = qc_load_acquire(&l->out_items);
         *bytes += qc_load_relaxed(&l->in_bytes) - out_bytes;
@@ -208,7 +209,7 @@ retire_held(retire_queue *queue, uint64_t *bytes, uint64_t *items)
 
 /* ---- retiring ---- */
 
-/* Taken, then one advance, then tagged (see the header). */
+/* T6: the batches are taken; one advance; then they are tagged. */
 void
 retire_tag(retire_queue *queue, retire_batch *chain)
 {
@@ -232,10 +233,11 @@ retire_tag(retire_queue *queue, retire_batch *chain)
 void
 retire_append_closed(retire_local *local, retire_batch *chain)
 {
-    /* acquire: partner is the release below, of the thread that had the local before.
-     * Others only take the chain, so the store overwrites nothing. */
+    /* acquire: partner is the release below, by the thread that had the local before.
+     * Other threads only take the chain, so the store overwrites no batch. */
     retire_batch *closed = qc_exchange_acq_rel(&local->closed, NULL);
-    /* release: partner is the exchange that takes the chain. */
+    /* release: partners are the exchanges that take the chain.  Without it their threads may
+     * miss items and goals. */
     qc_store_release(&local->closed, retire_chain_append(closed, chain));
 }
 
@@ -274,7 +276,7 @@ retire_reserve(retire_local *local, unsigned n)
 {
     qc_assert(local->taken == NULL);
     qc_assert(n <= RETIRE_BATCH_ITEMS);
-    (void)n; /* an empty batch has room for whatever it is */
+    (void)n; /* an empty batch has room for any n */
     retire_batch *batch = local->spare;
     if (qc_unlikely(batch == NULL) && (batch = batch_new()) == NULL)
         return false;
@@ -293,9 +295,9 @@ put(retire_local *local, retire_fn fn, uint64_t arg)
     qc_assert(batch != NULL && batch->n < RETIRE_BATCH_ITEMS);
     batch->items[batch->n].fn = fn;
     batch->items[batch->n].arg = arg;
-    /* release: partner is settle, in the child of a fork, which finds the batch as memory was
-     * when the fork came, and closes it with the first n of its items.  Without it the count
-     * may be there before the item, and the child runs what the memory held before. */
+    /* release: partner is settle in the child of a fork, which closes the batch with its
+     * first n items, as memory was when the fork came.  Without it the count could be
+     * stored before the item, and the child would run what the memory held before. */
     qc_fence_release();
     batch->n++;
 }
@@ -328,7 +330,7 @@ retire_ref(retire_local *local, retire_fn fn, uint64_t arg)
 #endif
 }
 
-/* The items of `from` at the end of `batch`, where they have room. */
+/* Appends the items of `from` to `batch`, which has room for them. */
 static void
 append(retire_batch *batch, retire_batch *from)
 {
@@ -359,9 +361,10 @@ count_in(retire_local *local, retire_batch *batch)
     qc_store_relaxed(&local->in_items, qc_load_relaxed(&local->in_items) + batch->n);
 }
 
-/* An open batch has more bytes than its look_at.  Publishes what is more than may be
- * unpublished (T7).  True: the batch is to be closed, since it is full (T3), or since the
- * queue holds much of which this batch has a share. */
+/* For an open batch with more bytes than its look_at.  If more bytes are unpublished than
+ * the allowance, publishes them (T7).  True: the batch has to be closed, because it is full
+ * (T3), or because the queue holds more than RETIRE_QUEUE_BYTES and this batch a share of
+ * the limit. */
 static QC_NOINLINE bool
 has_many_bytes(retire_local *local, retire_batch *open)
 {
@@ -391,7 +394,7 @@ retire_commit(retire_local *local)
         local->taken = NULL;
         return;
     }
-    qsbr_hold_forks(local->rec); /* the batches are in nobody's reach on their way */
+    qsbr_hold_forks(local->rec); /* a child could not find the batches on their way */
     uintptr_t was = retire_take(local);
     retire_batch *open = retire_batch_of(was);
     bool fresh = open == NULL;

@@ -1,5 +1,5 @@
-/* The retire queue: whose local is whose, from a record's first thread to its last, and
- * what a fork and the end of a thread make of it. */
+/* The retire queue: the locals of records, from a record's first thread to its last, and
+ * the effects on them of a fork and of the end of a thread. */
 #include "qsbr/batch.h"
 
 #include <stdlib.h>
@@ -54,10 +54,10 @@ local_new(retire_queue *queue, qsbr_record *rec)
 
 /* ---- threads that are gone ---- */
 
-/* Whether the thread that `local` was for has ended, or was left behind by a fork.
- * acquire: partners are the releases in the registry's unregister and, where another
- * thread has the record, register_record; all that the thread did with its local is
- * seen. */
+/* Whether the thread of `local` has ended, or was left behind by a fork.
+ * acquire: partners are the releases in the registry's unregister and, if another thread
+ * has the record by now, in register_record.  Without it this thread may miss what that
+ * one did with its local. */
 static bool
 is_gone(retire_local *local)
 {
@@ -65,8 +65,8 @@ is_gone(retire_local *local)
            qc_load_acquire(&local->rec->tenure) != local->tenure;
 }
 
-/* A batch that was out of the queue's figures is in them: bytes, and items that have not
- * run.  (Not in `from`'s own: it never came in there, or has gone out.) */
+/* Counts a batch again that the queue's counts did not include: its bytes, and the items
+ * that have not run.  The local's `in` rises here because retire_hold raises its `out`. */
 static void
 count_again(retire_local *local, retire_batch *batch)
 {
@@ -75,9 +75,9 @@ count_again(retire_local *local, retire_batch *batch)
     retire_hold(local, batch);
 }
 
-/* What a thread that is gone was in the middle of is not going on.  What it had
- * unlinked by then is in its batches.  No fork comes between (the caller holds them
- * back, or a third process would find a batch twice, or none). */
+/* Closes the batches that a thread which is gone had in hand; they hold everything that it
+ * had unlinked by then.  The caller holds forks back.  Otherwise the child of a second fork
+ * could find a batch twice, or not at all. */
 static void
 settle(retire_local *local)
 {
@@ -85,7 +85,7 @@ settle(retire_local *local)
     retire_batch *gathered = local->gathered, *opened = local->gathered_open;
     if (local->spare == taken) /* reserving, or done with nothing to retire */
         local->spare = NULL;
-    /* Out of there first: what is forked all the same, after a second, may leak. */
+    /* Cleared first, so that a fork that stops waiting leaks a batch rather than doubles it. */
     local->running = local->taken = local->gathered = local->gathered_open = NULL;
     qc_yield("settle");
     while (running != NULL) {
@@ -123,13 +123,13 @@ retire_mend(retire_queue *queue, qsbr_record *mine)
     /* acquire: partner is the release below. */
     if (qc_likely(qc_load_acquire(&queue->generation) == qc_fork_generation))
         return;
-    qc_lock_acquire(&queue->lock); /* an orphan is taken as any: the list grows by one store */
+    qc_lock_acquire(&queue->lock); /* an orphan needs no repair: the list grows by one store */
     if (qc_load_relaxed(&queue->generation) != qc_fork_generation) {
 #ifndef QC_BREAK_MENDED_BESIDE_FORKS
         qsbr_hold_forks(mine);
 #endif
         retire_mend_look(queue, is_gone);
-        /* Not those of the thread that forked: it may be in the middle of an item. */
+        /* The forking thread's own local stays: that thread may be in the middle of an item. */
         for (retire_local *l = qc_load_acquire(&queue->locals); l != NULL; l = l->next)
             if (is_gone(l))
                 settle(l);
@@ -163,10 +163,10 @@ retire_local_get(retire_queue *queue, qsbr_record *rec)
 
 #define SWEPT_AT_ONCE 32
 
-/* Whether the OS thread has ended.  (One that has only unregistered may come back, to a
- * local that it remembers.)  acquire: partners are the last drop of the record's
- * references, and register_record where another thread has it: that one finds the local
- * under the queue's lock only. */
+/* Whether the OS thread has ended.  (A thread that has only unregistered may come back to a
+ * local that it remembers.)  acquire: partners are the last drop of the record's references
+ * and, if another thread has the record by now, register_record; without it this thread may
+ * miss what the ended one left.  A new thread finds the local under the queue's lock only. */
 static bool
 has_ended(retire_local *local)
 {
@@ -207,7 +207,7 @@ retire_sweep(retire_queue *queue, size_t most)
             }
         }
         queue->sweep_at = l;
-        if (l == NULL) /* those that ended meanwhile: the next time around */
+        if (l == NULL) /* the next sweep finds threads that ended during this one */
             qc_store_relaxed(&queue->swept_ends, queue->sweep_ends);
         qc_lock_release(&queue->lock);
         while (n_spare > 0)

@@ -1,11 +1,11 @@
-/* The retire queue: the list of locals that hold something, and the thread that looks
- * after them (T6).  retire.h has the argument. */
+/* The retire queue: the list of locals that hold batches, and the thread that looks after
+ * them (T6).  retire.h has the argument. */
 #include "qsbr/batch.h"
 
 #include <sched.h>
 #include <stdlib.h>
 
-/* Beside the locals on the list, so many are looked at for what ended threads left. */
+/* How many locals each look visits, beside the list, for what ended threads have left. */
 #define SWEEP_A_LOOK 32
 
 /* ---- the list ---- */
@@ -16,7 +16,8 @@ retire_push(retire_queue *queue, retire_local *local)
     retire_local *head = qc_load_relaxed(&queue->busy);
     do
         local->busy_next = head;
-    /* release: partner is the exchange in retire_look, which finds `busy_next`. */
+    /* release: partner is the exchange in look.  Without it the looker may not find
+     * `busy_next`. */
     while (!qc_cas_acq_rel(&queue->busy, &head, local));
 }
 
@@ -29,8 +30,8 @@ retire_allot(retire_local *local)
 
 /* ---- the looker ---- */
 
-/* Takes what `l` holds, and it off the list, unless it is too young or its owner is at
- * it: then it stays. */
+/* Visits `l`: takes its batches and takes it off the list.  If its batch is too young or its
+ * owner has the word in hand, `l` goes back on the list instead. */
 static void
 look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
 {
@@ -47,7 +48,8 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
     }
     word = qc_exchange_acq_rel(&l->open, (uintptr_t)0);
 #else
-    /* acquire: partner is the release in retire_give_back.  release: see retire_take. */
+    /* acquire: partner is the release in retire_give_back, without which the looker may miss
+     * items.  release: partner is the acquire in retire_take, which says why. */
     if ((word & RETIRE_IN_HAND) != 0 || young || !qc_cas_acq_rel(&l->open, &word, (uintptr_t)0)) {
         retire_push(queue, l);
         return;
@@ -67,7 +69,7 @@ look_at(retire_local *local, retire_local *l, retire_whose whose, uint64_t now)
     }
 }
 
-/* One advance and one goal for all open batches that were gathered. */
+/* Tags all open batches that were gathered, with one advance and one goal, and closes them. */
 static void
 keep_gathered(retire_local *local)
 {
@@ -95,8 +97,8 @@ look(retire_local *local, retire_whose whose)
 #ifdef QC_BREAK_GOAL_BEFORE_BATCH
     uint64_t early = qsbr_advance(queue->domain);
 #endif
-    qsbr_hold_forks(local->rec); /* what is taken is in nobody's reach on its way */
-    /* acquire: partner is the release in push. */
+    qsbr_hold_forks(local->rec); /* a child could not find the list on its way */
+    /* acquire: partner is the release in retire_push. */
     queue->looking = qc_exchange_acq_rel(&queue->busy, NULL);
     qsbr_let_forks(local->rec);
     retire_local *l;
@@ -123,13 +125,13 @@ retire_look(retire_local *local, retire_whose whose, bool wait)
     if (!wait && (nothing || (int64_t)(retire_now_ns() - qc_load_relaxed(&queue->next_look)) < 0))
         return;
     retire_local *none = NULL;
-    /* acquire: partner is the release below; `looking` and the sweep's place are as the
-     * last looker left them. */
+    /* acquire: partner is the release below.  Without it this looker may not see `looking`
+     * and the sweep's place as the last one left them. */
     while (!qc_cas_acq_rel(&queue->looker, &none, local)) {
         if (!wait)
             return;
         none = NULL;
-        sched_yield(); /* the looker runs a bounded number of instructions, nothing else */
+        sched_yield(); /* a look is bounded; the looker neither detaches nor waits for readers */
     }
     qc_store_relaxed(&queue->next_look, retire_now_ns() + retire_limit.look_ns);
     if (qc_load_relaxed(&queue->bytes) > retire_limit.queue_bytes)

@@ -1,4 +1,4 @@
-/* The retire queue: safe points, what runs there, and who waits for it. */
+/* The retire queue: safe points, the items that run there, and waits for them. */
 #define _GNU_SOURCE
 #include "qsbr/batch.h"
 
@@ -7,9 +7,9 @@
 
 /* ---- processing ---- */
 
-/* Runs the batches whose goal is reached, oldest item first, and frees them.  An
- * item is taken out before it runs: it may come back here through the containers,
- * or fork. */
+/* Runs the batches whose goal is reached, oldest item first, and frees them.  Each item
+ * is taken out before it runs, since it may enter this function through the containers, or
+ * fork. */
 static size_t
 run_reached(retire_local *local)
 {
@@ -19,7 +19,7 @@ run_reached(retire_local *local)
     while ((batch = local->running) != NULL) {
         n += batch->n - batch->first;
 #ifndef QC_BREAK_COUNTED_BESIDE_FORKS
-        qsbr_hold_forks(local->rec); /* the batch says itself whether it is counted (settle) */
+        qsbr_hold_forks(local->rec); /* `held` and the counts change together (settle) */
 #endif
         retire_unhold(queue, batch);
         qsbr_let_forks(local->rec);
@@ -40,15 +40,16 @@ run_reached(retire_local *local)
     return n;
 }
 
-/* Which open batches are taken. */
+/* Which open batches processing takes. */
 typedef enum {
-    LEAVE,     /* those of quiet threads: a safe point */
-    MAKE_ROOM, /* all, unless another thread looks or has just looked */
-    COLLECT,   /* all */
+    LEAVE,     /* those of quiet threads: an ordinary safe point */
+    MAKE_ROOM, /* all, unless another thread is looking or has just looked */
+    COLLECT,   /* all, after another looker */
 } patience;
 
-/* T7: what a poll that says no costs all threads together is bounded: the next one comes
- * after eight times as long as it took, or retire_limit.poll_ns where that is more. */
+/* T7: after a poll that says no, the next one comes after eight times its duration, or
+ * after retire_limit.poll_ns if that is more.  So unsuccessful polls take a bounded part of
+ * the time of all threads together. */
 #define POLL_PAUSE_MOST (1000 * 1000)
 
 static bool
@@ -68,9 +69,9 @@ poll_paced(retire_queue *queue, uint64_t goal)
     return false;
 }
 
-/* The oldest goal first: where that is not reached, none is, and one scan says so.  Where
- * the poll for it went without a barrier on an earlier one's word, the newest needs its
- * own. */
+/* Polls for the oldest goal first: if that is not reached, none is, and one scan tells.  If
+ * that poll left the barrier out because an earlier one covered its goal, the newest goal
+ * needs a poll of its own. */
 static void
 poll_for(retire_queue *queue, uint64_t oldest, uint64_t newest)
 {
@@ -81,14 +82,13 @@ poll_for(retire_queue *queue, uint64_t oldest, uint64_t newest)
         (void)poll_paced(queue, newest);
 }
 
-/* Makes the thread's closed batches its running ones, oldest first, and returns the
- * newest; NULL if there are none.  Q10: a fork finds them there, also while this thread
- * waits. */
+/* Makes the thread's closed batches its running ones, oldest first, and returns the newest
+ * one, or NULL.  Q10: a fork finds them there, also while this thread waits. */
 static retire_batch *
 take_closed(retire_local *local)
 {
     qc_assert(local->running == NULL);
-    qsbr_hold_forks(local->rec); /* they are in nobody's reach on their way */
+    qsbr_hold_forks(local->rec); /* a child could not find them on their way */
     /* acquire: partner is the release in retire_append_closed. */
     retire_batch *newest = qc_exchange_acq_rel(&local->closed, NULL);
     if (newest != NULL) {
@@ -99,7 +99,7 @@ take_closed(retire_local *local)
     return newest;
 }
 
-/* Whether a batch may run.  Each is asked about once for each time that it may. */
+/* Whether a batch may run; counts the step. */
 static bool
 may_run(retire_local *local, retire_batch *batch)
 {
@@ -107,9 +107,9 @@ may_run(retire_local *local, retire_batch *batch)
     return qsbr_goal_reached(local->queue->domain, batch->goal);
 }
 
-/* Of the running ones, those from the first whose goal is not reached are closed again.
- * Later ones are not looked at: their goals are later, but for those that were adopted,
- * which wait a little longer. */
+/* Closes the running batches again, from the first whose goal is not reached.  Those after
+ * it are not checked, since their goals are later; adopted ones may have earlier goals and
+ * wait a little longer. */
 static void
 leave_unreached(retire_local *local, retire_batch *newest)
 {
@@ -136,7 +136,7 @@ leave_unreached(retire_local *local, retire_batch *newest)
     uintptr_t was = retire_take(local);
     if (retire_is_off(was))
         retire_allot(local);
-    /* Before any that this thread has closed meanwhile. */
+    /* They go before any batch that this thread has closed meanwhile. */
     retire_batch *since = qc_exchange_acq_rel(&local->closed, NULL);
     qc_store_release(&local->closed, retire_chain_append(newest, since));
     retire_give_back(local, was, retire_batch_of(was));
@@ -158,7 +158,7 @@ run_closed(retire_local *local)
     return run_reached(local);
 }
 
-/* For all threads' sake: the open batch is closed, whatever is in it. */
+/* Closes the thread's open batch, however little is in it. */
 static void
 close_mine(retire_local *local)
 {
@@ -170,13 +170,13 @@ close_mine(retire_local *local)
         retire_close(local, retire_batch_of(was));
     if (!retire_is_off(was))
         retire_give_back(local, was, NULL);
-    else /* another has taken it: there is nothing to list the local for */
+    else /* the looker has taken its batches, so the local stays off the list */
         qc_store_release(&local->open, (uintptr_t)0);
     qsbr_let_forks(local->rec);
 }
 
-/* The pauses between looks at a goal that is not reached, in operations: the barrier has
- * been paid for, what remains is a look at the records. */
+/* The pauses between checks of a goal that is not reached, in operations.  The barrier is
+ * already paid for, so a check costs one scan of the records. */
 #define LOOK_AGAIN_FIRST (QSBR_LOOK_EVERY / 64)
 #define LOOK_AGAIN_LAST (QSBR_LOOK_EVERY / 8)
 
@@ -192,7 +192,7 @@ come_back(retire_local *local, bool progress)
         local->look_again *= 2;
 }
 
-/* (processing) Takes what `how` says. */
+/* (processing) Takes the open batches that `how` names. */
 static void
 take_open(retire_local *local, patience how)
 {
@@ -211,7 +211,7 @@ process(retire_local *local, patience how)
     local->processing = true;
     take_open(local, how);
     local->tell = false;
-    /* Before the items run: one that closes a batch asks again. */
+    /* Set before the items run: an item that closes a batch sets it again. */
     local->rec->look_in = QSBR_LOOK_EVERY;
     size_t n = run_closed(local);
     come_back(local, n != 0);
@@ -253,15 +253,15 @@ wait_here(qsbr_domain *domain, uint64_t goal, bool drains)
         (void)qsbr_wait(domain, goal);
     for (int tries = 5000; !qsbr_poll(domain, goal) && --tries > 0;) {
         if (qc_load_relaxed(&domain->broken) != 0)
-            break; /* it will never be */
+            break; /* the goal is never reached */
         nanosleep(&step, NULL);
     }
     return true;
 }
 
-/* Closes all batches, waits for them with nothing in hand, and then takes them: other
- * threads' safe points may run some of them meanwhile, and the signals' handlers that the
- * wait lets in may retire more. */
+/* Closes all batches, waits for their goal with no batch in hand, and then takes and runs
+ * them.  Meanwhile other threads' safe points may run some of them, and signal handlers that
+ * the wait lets in may retire more. */
 static size_t
 wait_and_process(retire_local *local, bool drains)
 {
@@ -273,7 +273,7 @@ wait_and_process(retire_local *local, bool drains)
     take_open(local, COLLECT);
     local->processing = false;
     if (qc_load_relaxed(&local->closed) != NULL) {
-        /* A sequence that was advanced to, and no goal in the queue is above it. */
+        /* wr_seq is a sequence that was advanced to, and no goal in the queue is above it. */
         uint64_t goal = qc_load_acquire(&queue->domain->wr_seq);
         if (!(queue->wait != NULL ? queue->wait : wait_here)(queue->domain, goal, drains))
             return RETIRE_NO_WAIT;
@@ -291,7 +291,7 @@ size_t
 retire_drain(retire_local *local)
 {
     size_t n = 0;
-    /* What runs may retire more; a chain of finalizers that never ends is cut. */
+    /* Items may retire more; a chain of finalizers that never ends is cut off. */
     for (int i = 0; i < 100; i++) {
         size_t more = wait_and_process(local, true);
         if (more == 0 || more == RETIRE_NO_WAIT)

@@ -14,7 +14,8 @@ link_table(slot_table *table)
     table->prev = NULL;
     if (table->next != NULL)
         table->next->prev = table;
-    /* release: partner is the child of a fork (slots_forget_others), which finds `next`. */
+    /* release: partner is the acquire in slots_forget_others, in the child of a fork.  Without
+     * it the child could find the table and not its `next`. */
     qc_store_release(&all_tables, table);
 }
 
@@ -42,8 +43,8 @@ slots_forget_others(slot_table *mine)
     qc_store_relaxed(&all_tables, mine);
 }
 
-/* The slot of the domain, or the free one where it would be.  There always is a free one.
- * Ids come one after the other, so most are where they belong. */
+/* The slot of the domain, or the free one where it would be.  A table always has a free one.
+ * Ids are consecutive, so most slots are where a probe begins. */
 static qsbr_slot *
 slot_of(slot_table *table, uint64_t id)
 {
@@ -87,7 +88,7 @@ slots_make_room(slot_table **table, qc_lock *list_lock)
     if (new == NULL)
         return false;
     new->mask = n - 1;
-    qc_lock_acquire(list_lock); /* a domain may end meanwhile */
+    qc_lock_acquire(list_lock); /* no domain ends while slots move */
     for (uint32_t i = 0; old != NULL && i <= old->mask; i++) {
         qsbr_record *rec = qc_load_relaxed(&old->slots[i].rec);
         if (rec != NULL)
