@@ -117,8 +117,8 @@ free_slot(keytable *t, uint64_t hash)
 
 /* ---- growing ---- */
 
-/* All live entries of `old`, in order (K5); nobody reads `new` yet.  `new` may be `old`:
- * an entry is read before another is put in its place. */
+/* Copies all live entries of `old`, in order (K5); no thread reads `new` yet.  `new` may be
+ * `old`: an entry is read before another overwrites it. */
 static void
 copy_entries(keytable *old, keytable *new)
 {
@@ -189,9 +189,10 @@ move_words(keytable *old, keytable *new)
     }
 }
 
-/* Of the table that has room again.  Twice the live entries, so that the next growth is as
- * far away as there are entries; smaller than before if most were deleted.  Near the limit
- * what there is: then it may be next to each insertion that copies the table. */
+/* The number of slots of a table with room again.  It is for twice the live entries, so that
+ * the next growth is as many insertions away as there are entries, and lower than before if
+ * most entries were deleted.  Near the limit it is the largest number there is, and then
+ * nearly every insertion may copy the table. */
 static uint64_t
 slots_wanted(keymap *map)
 {
@@ -205,7 +206,8 @@ keytable_compact(keymap *map, qsbr_record *rec)
     keytable *t = keytable_locked(map);
     qc_assert(!keytable_has_room(map));
     uint64_t slots = (uint64_t)t->mask + 1;
-    /* acquire: partner is keytable_unref; an iterator that has gone has read what it read. */
+    /* acquire: partner is the decrement in keytable_unref.  Without it this thread could move
+     * entries before an iterator that has ended had read them. */
     if (slots > KEYTABLE_COMPACT_SLOTS || slots_wanted(map) != slots ||
         qc_load_acquire(&t->refs) != 1)
         return false;
@@ -263,8 +265,9 @@ keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t 
     qc_store_release(&t->index[slot], keytable_tag(t, hash) | n);
     qc_yield("slot");
     /* release, and after the slot: partners are the acquire loads in keytable_cursor_init
-     * and keytable_used.  A writer that finds n below `used` finds the slot; otherwise it
-     * would miss the key, and take the entry for one that it has compared with. */
+     * and keytable_used.  A writer that reads a `used` above n finds the slot.  Without this
+     * order it could miss the slot, and keytable_place would take the entry for one that
+     * the writer has compared with. */
     qc_store_release(&keytable_counts(t)->used, n + 1);
     qc_yield("used");
     keytable_counts(t)->last = n + 1;
@@ -282,8 +285,8 @@ keytable_exchange(keytable_entry *e, qc_word word)
     return old;
 }
 
-/* The word is DELETED.  The slot is still the entry's: both were found with the lock, or
- * the word was live with it. */
+/* After the word is DELETED.  The slot is still the entry's: both were found with the lock,
+ * or the word was still live when the lock was taken. */
 static void
 finish_delete(keymap *map, keytable_pos *pos)
 {
@@ -341,12 +344,12 @@ keytable_find_last(keymap *map, keytable_pos *pos)
     return false;
 }
 
-/* `frozen`: the threads that freeze the map, and above them the fork generation in which
- * they do; 0 when there are none. */
+/* `frozen`: the number of threads that freeze the map, and above it the fork generation in
+ * which they do; 0 if no thread does. */
 #define FREEZE_BITS 16
 #define FREEZE_COUNT (((uint32_t)1 << FREEZE_BITS) - 1)
 
-/* Whether all who raised the flag were left behind by a fork. */
+/* Whether a fork left behind all threads that raised the flag. */
 static bool
 freezes_are_gone(uint32_t frozen)
 {
@@ -362,8 +365,9 @@ keytable_freeze(keymap *map, qsbr_domain *domain)
     uint32_t raised, was = qc_load_relaxed(&map->frozen);
     do
         raised = freezes_are_gone(was) ? qc_fork_generation << FREEZE_BITS | 1 : was + 1;
-    /* Ordered before the advance's RMW: an assignment whose section begins at the goal
-     * sees the flag; the goal waits for all others. */
+    /* Ordered before the advance's RMW; partner is the acquire in keytable_is_frozen.  An
+     * assignment whose section begins at the goal sees the flag, and the goal waits for all
+     * earlier sections.  Without this order a later assignment could miss the flag. */
     while (!qc_cas_acq_rel(&map->frozen, &was, raised));
     qc_yield("frozen");
     return (keytable_freezing){qsbr_advance(domain), qc_fork_generation};
@@ -376,8 +380,8 @@ keytable_thaw(keymap *map, keytable_freezing freezing)
     if (!keytable_freeze_holds(freezing))
         return;
     qc_assert(!freezes_are_gone(was) && (was & FREEZE_COUNT) != 0);
-    /* release: partner is the acquire load in keytable_is_frozen; an assignment that finds
-     * the flag down comes after all that was done while it was up. */
+    /* release: partner is the acquire load in keytable_is_frozen.  Without it an assignment
+     * that finds the flag cleared could change a word before the copy has read it. */
 #ifdef QC_BREAK_FREEZE_NOT_COUNTED
     was = (was & ~FREEZE_COUNT) | 1;
     qc_store_relaxed(&map->frozen, was);
@@ -392,7 +396,7 @@ keytable_forget_freezes(keymap *map)
 {
     uint32_t was = qc_load_relaxed(&map->frozen);
     if (freezes_are_gone(was))
-        (void)qc_cas_acq_rel(&map->frozen, &was, 0u); /* or a thread of this process freezes */
+        (void)qc_cas_acq_rel(&map->frozen, &was, 0u); /* fails if a thread of this process froze */
 }
 
 keytable *

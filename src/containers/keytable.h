@@ -12,41 +12,42 @@
  * Why a reader may walk it.  An entry is never reused within a table: its hash and
  * key are written before its slot is published and never again, a word that is
  * DELETED or MOVED stays so, and an entry's number is in one slot only, from its
- * insertion to its deletion.  A slot is reused, and is never EMPTY again: all slots
- * that stand before a key's on its probe sequence were taken when it went in, and a
- * probe passes whatever they hold by now.  So a key that is there throughout is
- * found: its slot does not move within a table, and when the table is replaced its
- * word says MOVED only after the next table holds it, index and all.  A reader can
- * miss a key that was put in a slot behind its back; that key was absent before its
- * insertion, while the reader was under way.  Key, value and table memory outlive
- * the section (qsbr.h): what the table drops is retired.
+ * insertion to its deletion.  A slot is reused, but never becomes EMPTY again: every
+ * slot before a key's on its probe sequence was taken when the key went in, and a probe
+ * passes every slot that is not EMPTY.  So a reader finds each key that is there
+ * throughout: the key's slot does not move within a table, and when the table is
+ * replaced the key's word becomes MOVED only after the next table holds it, index
+ * included.  A reader can miss a key that goes into a slot which the reader has already
+ * passed; that key was absent before its insertion, while the reader was under way.
+ * Key, value and table memory outlive the section (qsbr.h), since the table retires
+ * everything that it drops.
  *
  * Why a DUMMY is reused.  All slots that one key leaves behind lie on its own probe
- * sequence, which would only get longer.  An insertion takes the first free slot
- * (EMPTY or DUMMY), so it uses up an EMPTY one only where no DUMMY comes before it.
+ * sequence, which would otherwise only get longer.  An insertion takes the first free
+ * slot (EMPTY or DUMMY), so it uses up an EMPTY one only if no DUMMY comes before it.
  *
- * Why no key goes in twice.  "The slot that I saw EMPTY is EMPTY" proves nothing: the
- * key may have gone into a DUMMY before that slot since, or into a slot that was freed
- * since.  A writer that compared without the lock, or that let go of it to compare,
- * therefore looks again with the lock (keytable_place).  That look walks the sequence
- * once more, finds the free slot on the way, and compares nothing but hashes: entries
- * are numbered in the order of insertion, so an entry that came after the comparisons
- * began has a number at or above the `used` that the writer read before them.
- *  - An entry of the key's hash below that number, still in its slot: it was published
- *    before `used` was raised above it (keytable_insert), so it was in this slot all the
- *    time, as were non-empty slots before it; the comparisons came to it and found
+ * Why no key goes in twice.  A slot that was EMPTY before the lock was taken and still is
+ * EMPTY proves nothing: meanwhile the key may have gone into a DUMMY before that slot, or
+ * into a slot that was freed.  So a writer that compared without the lock, or that
+ * released it to compare, looks again with the lock (keytable_place).  This second look
+ * walks the sequence once more, finds the free slot on the way, and compares hashes only.
+ * Entries are numbered in the order of insertion, so an entry that was inserted after the
+ * comparisons began has a number at or above the `used` that the writer read before them.
+ *  - An entry with the key's hash below that number, still in its slot, was published
+ *    before `used` was raised above it (keytable_insert).  So it was in this slot all the
+ *    time, and the slots before it were never EMPTY: the comparisons reached it and found
  *    another key.
- *  - An entry of the key's hash at or above that number: it may be the key.  The writer
+ *  - An entry with the key's hash at or above that number may be the key.  The writer
  *    starts over.
- *  - Neither: the key is absent, whatever was inserted and deleted meanwhile.
- * A writer that has no such number takes 0: every entry of the hash counts as new.
+ *  - If there is neither, the key is absent, whatever was inserted and deleted meanwhile.
+ * A writer without such a number uses 0, and every entry with the hash counts as new.
  * (A count of deletions could save the second look, but every assignment would have to
  * load it before its probe, from the line that all insertions and deletions write.)
  *
- * A slot also holds, above the bits that number the entry, bits of the hash's upper
- * half (the tag), so that most collisions are told apart without a look at the entry.
- * The tag's highest bit is 0, in EMPTY and DUMMY it is 1: they match no tag, and a probe
- * need not look for them where it hits.
+ * Above the bits that number the entry, a slot holds bits of the hash's upper half (the
+ * tag), which tell most collisions apart without a load of the entry.  The tag's highest
+ * bit is 0 and that of EMPTY and DUMMY is 1.  So these match no tag, and a probe that hits
+ * needs no test for them.
  *
  * Guarantees that live here
  *  K1  Reading takes no lock, is linearizable, never misses a key that was there
@@ -60,24 +61,25 @@
  *      with the look at `frozen`.  No lock.  For shared maps only (T1).
  *  K3  Growing never loses a concurrent assignment: keys, hashes, words and index
  *      of the new table are complete before the first MOVED; each word is CAS-ed
- *      to MOVED in the old one and copied again where that fails; who meets MOVED
- *      follows `next`.
+ *      to MOVED in the old one and copied again if that fails; a reader or writer that
+ *      meets MOVED follows `next`.
  *  K4  Inserting and deleting are atomic (the lock; one release store publishes);
  *      keytable_len is exact.
  *  K5  Entries are in insertion order, and copied in it.
  *  K6  Iteration: keytable_iter.h.
- *  K7  From the goal of keytable_freeze to keytable_thaw no assignment of K2 changes a word:
- *      a section that began before the goal is over, and one that began later finds
- *      `frozen` up and takes the lock.  So while the lock is held as well, no word changes.
- *      The goal needs the flag and not the lock.  A thread that finds a reader stopped lets
- *      go of the lock, waits for the goal with the flag up, and takes the lock again: the
- *      others' changes in between were made with the lock, and the grace period is never
- *      waited for twice.  Several threads may freeze a map at once, so `frozen` counts them.
- *      In the child of a fork the freezes of threads that are gone do not count: the word
- *      carries the fork generation.  The thread that forked (a signal's handler, while it
- *      waited) finds its own void as well, and freezes again: keytable_freeze_holds.  A copy made then (keytable_copy) shows
- *      one moment, and neither hashes nor compares keys.
- *  K9  A map takes KEYTABLE_MAX_KEYS keys, 1.43 * 10^9, and not one fewer.
+ *  K7  From the goal of keytable_freeze to keytable_thaw no assignment of K2 changes a
+ *      word: a section that began before the goal is over, and a later one finds `frozen`
+ *      set and takes the lock.  So no word changes while the freezing thread also holds
+ *      the lock, and a copy made then (keytable_copy) shows one moment.  The copy neither
+ *      hashes nor compares keys.  Reaching the goal needs the flag, not the lock.  A thread
+ *      that finds a reader stopped releases the lock, waits for the goal with the flag set,
+ *      and takes the lock again; other threads' changes in between were made with the
+ *      lock, and no thread waits for a grace period twice.  Several threads may freeze a
+ *      map at the same time, so `frozen` counts them.  `frozen` also carries the fork
+ *      generation, so in the child of a fork the freezes of threads that are gone do not
+ *      count.  Nor does that of the forking thread itself, if a signal handler forked while
+ *      it waited: it freezes again (keytable_freeze_holds).
+ *  K9  A map takes exactly KEYTABLE_MAX_KEYS keys, 1.43 * 10^9.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
  *      at every moment, K1-K3 live by that; only what is written beside it (used,
@@ -118,12 +120,12 @@ struct keytable {
     _Atomic uint32_t refs;                /* the map (until its retirement) and iterators */
     uint32_t mask;                        /* slots - 1 */
     uint32_t capacity;                    /* entries there is room for: two thirds of the slots */
-    bool early;                           /* the map's reference went while others may read */
+    bool early;                           /* the map dropped it while others may read it */
     _Alignas(8) _Atomic uint32_t index[]; /* the entries follow, aligned for their words */
 };
 
-/* What each insertion writes: at the end of the block, behind the entries, since the header
- * is what all readers read first. */
+/* The fields that each insertion writes.  They are at the end of the block, behind the
+ * entries, since every reader loads the header first. */
 typedef struct {
     _Atomic uint32_t used; /* (map lock) entries written */
     uint32_t last;         /* (map lock) no live entry at or after this one */
@@ -168,7 +170,8 @@ _Static_assert(offsetof(keymap, live) == KEYMAP_APART, "nothing between but what
 typedef enum { KEYTABLE_MISS, KEYTABLE_HIT, KEYTABLE_ERROR, KEYTABLE_CHANGED } keytable_result;
 typedef keytable_result (*keytable_match)(void *ctx, keytable *t, keytable_entry *e, uint32_t slot);
 
-/* Where a key is (HIT).  After a MISS only the table that was searched, unless said otherwise. */
+/* Where a key is (HIT).  After a MISS only `table` is valid, the table that was searched,
+ * except where a function says more. */
 typedef struct {
     keytable *table;
     keytable_entry *entry;
@@ -188,7 +191,7 @@ keytable_in_section(keymap *map, const qsbr_record *rec)
     return qc_load_acquire(&map->table.published);
 }
 
-/* With the lock: nobody else publishes. */
+/* With the lock: no other thread publishes. */
 static inline keytable *
 keytable_locked(keymap *map)
 {
@@ -196,7 +199,7 @@ keytable_locked(keymap *map)
     return qc_load_relaxed(&map->table.published);
 }
 
-/* Nobody else has the map (construction, deallocation), or the interpreter has
+/* Only the calling thread has the map (construction, deallocation), or the interpreter has
  * stopped the others (traversal). */
 static inline keytable *
 keytable_exclusive(keymap *map)
@@ -216,8 +219,8 @@ keytable_counts(keytable *t)
     return (keytable_counted *)(void *)((char *)t + t->bytes) - 1;
 }
 
-/* acquire: partner is the release in keytable_insert.  The slots of all entries that are
- * counted are there, or what came after them. */
+/* acquire: partner is the release in keytable_insert.  Without it a writer could read `used`
+ * and then miss the slot of an entry below it. */
 static inline uint32_t
 keytable_used(keytable *t)
 {
@@ -254,7 +257,7 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
         /* acquire: partner is the release store of the slot in keytable_insert;
          * hash and key are there. */
         uint32_t s = qc_load_acquire(&t->index[slot]);
-        /* Without the tag a slot that has it is the entry's number, any other is more. */
+        /* XOR with the tag leaves the entry's number if the slot has the tag, else more. */
         uint32_t number = s ^ tag;
         if (number > mask) {
             if (s != KEYTABLE_EMPTY)
@@ -281,7 +284,7 @@ keytable_probe(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyt
     }
 }
 
-/* What the two below have in common: `placing` is a constant. */
+/* The common part of the two functions below; `placing` is a constant. */
 QC_INLINE keytable_result
 keytable_probe_first(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos,
                      bool placing)
@@ -313,16 +316,17 @@ keytable_probe_first(keytable *t, uint64_t hash, keytable_match match, void *ctx
     return qc_likely(word_is_live(pos->word)) ? KEYTABLE_HIT : KEYTABLE_CHANGED;
 }
 
-/* The same, but no further than to the first entry that has the hash's tag, which is the
- * key's nearly always: nothing has to be kept for going on, so that the registers are
- * enough.  CHANGED if it is another's, or its word is not live: ask keytable_find. */
+/* As keytable_probe, but only to the first entry with the hash's tag, which is nearly always
+ * the key's.  It keeps no state for going on, so the registers suffice.  CHANGED: that entry
+ * is another key's or its word is not live, and the caller asks keytable_find. */
 QC_INLINE keytable_result
 keytable_probe_once(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
 {
     return keytable_probe_first(t, hash, match, ctx, pos, false);
 }
 
-/* The same with the lock, for an insertion: at a MISS pos->slot is the first free slot. */
+/* As keytable_probe_once with the lock, for an insertion: after a MISS pos->slot is the first
+ * free slot. */
 QC_INLINE keytable_result
 keytable_probe_place(keytable *t, uint64_t hash, keytable_match match, void *ctx, keytable_pos *pos)
 {
@@ -342,17 +346,17 @@ keytable_find(keytable *t, uint64_t hash, keytable_match match, void *ctx, keyta
     }
 }
 
-/* After a match left the section or the lock and came back: is what it compared
- * with still what it was?  `id` was read before leaving; the table's memory may
- * be another table's by now.  A slot that has the same value has had it all the time,
- * as it never gets the same entry twice (DUMMY: nothing is there any more, and a probe
- * that goes on from there is right whatever the match said).  The slots before it may
- * have changed: a reader need not care, an insertion looks again (keytable_place).
+/* For a match that left the section or the lock and came back: whether the entry that it
+ * compared is still in its slot.  `id` was read before leaving, since the table's memory
+ * may be another table's by now.  A slot with the same value has had it all the time, since
+ * it never gets the same entry twice.  (For DUMMY the entry is gone, and a probe may go on
+ * from there whatever the match found.)  The slots before it may have changed: that does
+ * not concern a reader, and an insertion looks again (keytable_place).
  *
- * `now` is the map's table.  While that one grows, a reader compares in `next` what
- * is MOVED, so that is looked for there as well: in the child of a fork a table may
- * be growing until somebody writes, and a reader that started over until it has
- * grown would never end (Q10). */
+ * `now` is the map's table.  While it grows, a reader compares MOVED entries in `next`, so
+ * the table with that id is looked for there as well.  In the child of a fork a table may be
+ * growing until the first write, and a reader that started over until then would never
+ * end (Q10). */
 static inline bool
 keytable_unchanged(keytable *now, uint64_t id, uint32_t slot, uint32_t slot_value)
 {
@@ -383,7 +387,9 @@ keytable_assign(keytable_entry *e, qc_word *expected, qc_word word)
     return qc_cas_acq_rel(&e->value, expected, word);
 }
 
-/* In a section, before keytable_assign.  Partner: keytable_freeze. */
+/* In a section, before keytable_assign.  acquire: partners are the RMWs in keytable_freeze and
+ * keytable_thaw.  An assignment that misses the flag is in a section that the goal waits
+ * for. */
 QC_INLINE bool
 keytable_is_frozen(keymap *map)
 {
@@ -414,18 +420,19 @@ keytable_has_room(keymap *map)
  * otherwise.  False: no memory, or there are KEYTABLE_MAX_KEYS; nothing changed. */
 bool keytable_make_room(keymap *map, bool shared, keytable **old);
 
-/* The same within the table, where no other thread reads the map (T1) and there is no room: it
- * saves the faults of fresh pages.  By its id the table is another one afterwards, so that a
- * comparison that let go of lock or section notices (keytable_unchanged).  False, and nothing
- * done: another size is wanted, an iterator pins this table, or it has more slots than
- * KEYTABLE_COMPACT_SLOTS.  No fork comes between (Q10), since keytable_mend could not finish it;
- * a fork waits for a second at most (qsbr_hold_forks), which a larger table may take. */
+/* Makes room in place, in a full table of a map that no other thread reads (T1), which saves
+ * the page faults of a new table.  The table gets a new id, by which a comparison that
+ * released the lock or left the section notices (keytable_unchanged).  False, with no change:
+ * the map needs another size, an iterator pins this table, or it has more slots than
+ * KEYTABLE_COMPACT_SLOTS.  Forks are held back meanwhile (Q10), since keytable_mend could not
+ * finish a compaction.  A fork waits for a second at most (qsbr_hold_forks), and a larger
+ * table might take longer. */
 bool keytable_compact(keymap *map, qsbr_record *rec);
 
-/* With the lock, in the map's table: where a key goes that a look has not found; or
- * KEYTABLE_NO_SLOT if it may be there, since an entry has its hash that was inserted after
- * the look began.  `compared`: how many entries there were then, read (acquire) before the
- * look and in this table; 0 where that is not known. */
+/* With the lock, in the map's table: the slot for a key that a look has not found.
+ * KEYTABLE_NO_SLOT: the key may be there, since an entry with its hash was inserted after
+ * the look began.  `compared`: this table's number of entries, read with acquire
+ * (keytable_used) before the look; 0 if it is not known. */
 QC_INLINE uint32_t
 keytable_place(keytable *t, uint64_t hash, uint32_t compared)
 {
@@ -449,8 +456,9 @@ keytable_place(keytable *t, uint64_t hash, uint32_t compared)
     }
 }
 
-/* A key that is not there, at the first free slot of its sequence: what keytable_place or
- * keytable_probe_place gave, or KEYTABLE_NO_SLOT.  There is room. */
+/* Inserts a key that is not there.  `slot` is the first free one of its sequence, from
+ * keytable_place or keytable_probe_place, or KEYTABLE_NO_SLOT: then it is looked for.  The
+ * table has room. */
 void keytable_insert(keymap *map, uint64_t hash, qc_word key, qc_word word, uint32_t slot);
 
 /* Assigns; returns the word that was there. */
@@ -465,26 +473,26 @@ bool keytable_delete_if(keymap *map, keytable_pos *pos, qc_word expected);
 /* The entry that was inserted last, or false if there is none. */
 bool keytable_find_last(keymap *map, keytable_pos *pos);
 
-/* K7: raises the flag.  From the goal on, until keytable_thaw, words change with the lock
- * only.  The caller waits for the goal, with the lock (briefly) or without.  thaw needs no
- * lock.  Only for shared maps: in others no thread assigns without the lock. */
+/* K7: raises the flag.  From the goal on, until keytable_thaw, words change only under the
+ * lock.  The caller waits for the goal, briefly with the lock or without it.  thaw needs no
+ * lock.  For shared maps only, since in others no thread assigns without the lock. */
 typedef struct {
     uint64_t goal;
-    uint32_t generation; /* of the fork that it was raised after */
+    uint32_t generation; /* the fork generation in which the flag was raised */
 } keytable_freezing;
 keytable_freezing keytable_freeze(keymap *map, qsbr_domain *domain);
 void keytable_thaw(keymap *map, keytable_freezing freezing);
 
-/* False in the child of a fork that happened since: what was waited for is another
- * process's.  The flag is not this freeze's any more; thaw does nothing. */
+/* False in the child of a fork that came after the freeze: the goal was waited for in another
+ * process.  The freeze no longer holds the flag, and keytable_thaw does nothing. */
 static inline bool
 keytable_freeze_holds(keytable_freezing freezing)
 {
     return freezing.generation == qc_fork_generation;
 }
 
-/* Takes the flag down where only threads that a fork left behind had raised it (Q10).
- * For assignments that have found it up; they need not hold the lock. */
+/* Clears the flag if only threads that a fork left behind had raised it (Q10).  For
+ * assignments that found it set; the lock is not needed. */
 QC_NOINLINE void keytable_forget_freezes(keymap *map);
 
 /* Q10: with the lock, found as an orphan.  Allocates nothing and cannot fail; done
@@ -492,9 +500,9 @@ QC_NOINLINE void keytable_forget_freezes(keymap *map);
  * that was replaced, as keytable_make_room does, or NULL. */
 keytable *keytable_mend(keymap *map);
 
-/* K7: with the lock, and frozen if shared: a new table with the live entries, in order,
- * that no other thread knows.  It takes hashes and keys as they are and compares none.
- * The caller takes references to keys and words before it unlocks.  NULL: no memory. */
+/* K7: with the lock, and frozen if shared: a new table with the live entries in order, which
+ * no other thread knows.  Hashes and keys are taken as they are, without a comparison.  The
+ * caller takes references to keys and words before it unlocks.  NULL: no memory. */
 keytable *keytable_copy(keymap *map);
 
 /* Publishes a table that no other thread knows, from keytable_new_empty or
@@ -507,12 +515,12 @@ keytable *keytable_swap(keymap *map, keytable *t);
 /* ---- tables ---- */
 
 /* The map's reference is dropped by the table's retirement, an iterator's when
- * it is done: whoever is last frees. */
+ * it is done: the drop of the last one frees. */
 void keytable_unref(keytable *t);
 
-/* The same for a table that others may still read, in place of a retirement: small
- * ones wait in their page, and the last reference, whoever's, puts them there (K6).
- * False: it is too large for that, and nothing has been done. */
+/* Drops the map's reference to a table that other threads may still read, in place of a
+ * retirement.  A small table waits in its page, where the drop of the last reference, the
+ * map's or an iterator's, puts it (K6).  False, with no change: the table is too large. */
 bool keytable_retire(keytable *t);
 
 /* K4: takes the lock if it finds it held: an operation under way may have

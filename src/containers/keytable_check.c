@@ -22,7 +22,7 @@ check_slots(keytable *t, uint64_t live)
         }
     }
     qc_assert(empty > t->mask - t->capacity); /* probes end */
-    qc_assert(taken == live);                 /* each has one slot, the deleted have none */
+    qc_assert(taken == live);                 /* a live entry has one slot, a deleted one none */
 }
 
 void

@@ -38,7 +38,8 @@ same_key(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
     return e->key == *(qc_word *)ctx ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
-/* In a section: whether the key of an entry of the cursor's table is there. */
+/* In a section: whether an entry of the cursor's table is still in the map, and its key and
+ * word by now. */
 QC_INLINE bool
 look(keytable *t, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_word *key,
      qc_word *word)

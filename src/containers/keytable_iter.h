@@ -10,10 +10,10 @@
  * values of its entries may be gone: of each entry that was live then it uses
  * hash and key address only, finds them by identity in the current table, and
  * touches only what it finds there.
- * What it finds may be younger than the cursor: the key was deleted and the same
- * object inserted again, or another that has its hash and was given its address.  The
- * second may be equal to a key that was passed already: entries are never repeated,
- * keys that come back may be. */
+ * An entry found that way may be younger than the cursor: its key was deleted and the
+ * same object inserted again, or another object with its hash at its address.  The second
+ * may equal a key that the cursor has passed already: entries are never repeated, keys
+ * that were deleted and inserted again may be. */
 typedef struct {
     keytable *table; /* pinned */
     uint32_t at, end;
@@ -29,15 +29,15 @@ void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *re
 keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
                                qc_word *key, qc_word *word);
 
-/* A cursor of its own kind, from the last entry to the first: `at` stays 0 and `end` is the
- * number of entries that are left.  It promises what keytable_step does, and in a section
- * as well. */
+/* A step from the last entry to the first, for a cursor that only steps back: `at` stays 0
+ * and `end` is the number of entries that are left.  In a section, with the promises of
+ * keytable_step. */
 keytable_stepped keytable_step_back(keytable_cursor *c, keymap *map, const qsbr_record *rec,
                                     qc_word *key, qc_word *word);
 
-/* A step for who knows that nobody else writes or steps meanwhile (as in qc_lock_try_alone):
- * true where the next entry is there and its table is current; false: nothing has been
- * done, and keytable_step is to be asked. */
+/* A step for a caller that knows that no other thread writes or steps meanwhile (as in
+ * qc_lock_try_alone).  True if the next entry is live and its table is current.  False, with
+ * no change: the caller asks keytable_step. */
 QC_INLINE bool
 keytable_step_alone(keytable_cursor *c, keymap *map, qc_word *key, qc_word *word)
 {
