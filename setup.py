@@ -12,8 +12,8 @@ QSBRCONTAINERS_DEBUG=1              assertions, poison, dangerous edges (QC_DEBU
                                     published stores
 QSBRCONTAINERS_SANITIZE=LIST        -fsanitize=LIST: "address,undefined" or "thread"; memory
                                     comes from libc then
-QSBRCONTAINERS_FREES=at-once|later  with a GIL what is replaced can be freed at once (default: at
-                                    once, later in debug and sanitizer builds)
+QSBRCONTAINERS_FREES=at-once|later  with a GIL: when replaced memory is freed (default: at once,
+                                    but later in debug and sanitizer builds)
 QSBRCONTAINERS_COVERAGE=1           counts lines and branches for gcov, unoptimized
 QSBRCONTAINERS_BREAK=NAME[,NAME]    defines QC_BREAK_NAME: a build that is broken on purpose,
                                     to see the race tests fail; never install one

@@ -93,7 +93,7 @@ CASES = [
     ),
     LoopCase(
         name="one-comes-and-goes",
-        title="insert and delete one key, a thread its own, beside others that stay",
+        title="insert and delete one key, a different one in each thread, beside keys that stay",
         ops=COME_AND_GO,
         draw=one_new_key,
         counts_for=lambda size: 2,
@@ -101,7 +101,7 @@ CASES = [
     ),
     LoopCase(
         name="oldest-to-the-end",
-        title="delete the oldest of own keys and insert it again, as an LRU cache does",
+        title="delete the oldest own key and insert it again, as an LRU cache does",
         ops=GO_AND_COME,
         draw=own_block,
         counts_for=lambda size: 2,

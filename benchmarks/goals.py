@@ -139,7 +139,7 @@ def _writes() -> list[Goal]:
 
 
 def _come_and_go() -> list[Goal]:
-    """At most 1.2 x the time that dict takes, whatever has come and gone before."""
+    """At most 1.2 x dict's time, whatever was inserted and deleted before."""
     row, how = "keys that come and go", {"threads": 1, "builds": (FREE, GIL)}
     return [
         against(row, case, who.DICT, 0.83, size=size, **how)

@@ -138,7 +138,7 @@ def new_keys(place: Place) -> list:
 
 
 def one_new_key(place: Place) -> list:
-    """Not in the container, and no other thread's."""
+    """One key that is not in the container and that no other thread uses."""
     return [place.key(place.size + place.thread)] * 1000
 
 

@@ -41,7 +41,7 @@ def _ior(self: _Ours, other: Any, /) -> _Ours:
 
 
 def _contents(self: _Ours) -> tuple[None, Any]:
-    """A subclass's own items() counts, as with dict."""
+    """As dict does, this uses the items() of a subclass that has its own."""
     cls: Any = type(self)
     inherited = cls.items is ConcurrentDict.items
     return None, iter((_native._moment(self) if inherited else self).items())
@@ -53,7 +53,7 @@ def _reduce_ex(self: _Ours, protocol: int, /) -> Any:
 
 
 def _copy(self: _Ours, /) -> Any:
-    """For copy.copy: that of a ConcurrentDict itself calls no __hash__ and no __eq__."""
+    """For copy.copy. Copying an exact ConcurrentDict calls no __hash__ and no __eq__."""
     return self.copy() if type(self) is ConcurrentDict else _pickling.copy(self)
 
 
@@ -74,7 +74,7 @@ _compute: Any = ConcurrentDict.compute
 
 
 def compute(self: _Ours, key: Any, func: Any, default: Any = _native.MISSING) -> Any:
-    # In Python, since the signature of a C method cannot have MISSING for a default.
+    # A Python function, since the signature of a C method cannot have MISSING as a default.
     return _compute(self, key, func, default)
 
 
@@ -86,8 +86,8 @@ _pickling.bind_whole(ConcurrentDict)
 
 # ---- the views ----
 
-# What Set says is what dict's views do, except where something cannot be hashed: those below go
-# the way that dict's go.
+# The comparisons of Set do what those of dict's views do. The other operators differ where an
+# element cannot be hashed, and are defined below as dict defines them.
 _SET_METHODS = "__le__ __lt__ __ge__ __gt__ __eq__".split()
 _VIEWS: tuple[Any, ...] = (
     *(_native.DictKeys, _native.DictItems),
@@ -101,8 +101,8 @@ def _from_iterable(cls: type, iterable: Iterable[Any]) -> set[Any]:
     return set(iterable)
 
 
-# Each goes the way of dict's: of two equal elements the one is kept that dict keeps, and what is
-# not iterable is refused at once.
+# As with dict's views, the same one of two equal elements is kept, and an operand that is not
+# iterable is a TypeError.
 
 
 def _view_or(self: Any, other: Any, /) -> Any:

@@ -21,7 +21,7 @@ def _repr(self: _Ours) -> str:
 
 
 def _contents(self: _Ours) -> tuple[Any, None]:
-    """A subclass's own __iter__ counts, as with list."""
+    """As list does, this uses the __iter__ of a subclass that has its own."""
     inherited = type(self).__iter__ is ConcurrentList.__iter__
     return iter(ConcurrentList.snapshot(self) if inherited else self), None
 

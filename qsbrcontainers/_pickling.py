@@ -1,4 +1,4 @@
-"""What both containers have in common of pickling, copying, and matching."""
+"""Pickling, copying and matching, for both containers."""
 
 import copy as _copy
 import copyreg
@@ -21,7 +21,7 @@ def reduce_ex(self: Any, protocol: int, contents: Callable[[Any], tuple[Any, Any
 
 
 class _Reduced:
-    """Stands in for an object where copy.copy is to do what it does without __copy__."""
+    """Stands in for an object so that copy.copy does what it would do without __copy__."""
 
     def __init__(self, original: Any) -> None:
         reductor = copyreg.dispatch_table.get(type(original))
@@ -53,7 +53,7 @@ def getstate(self: Any) -> Any:
 
 
 def bind_whole(cls: Any) -> None:
-    """`case cls(name)` binds the whole container, as with dict and list: the interpreter does that
-    for types with a private flag, and for all by an attribute that is the object itself."""
+    """Make `case cls(name)` bind the whole container, as it does for dict and list. The interpreter
+    knows those by a private flag; an attribute that is the object itself has the same effect."""
     cls._matched = property(lambda self: self, doc="The container itself, for `case`.")
     setattr(cls, "__match_args__", ("_matched",))  # noqa: B010  (mypy takes it for final)

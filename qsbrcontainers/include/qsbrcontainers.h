@@ -71,14 +71,15 @@ typedef struct qsbrc_api {
     /* Attached; detaches.  One for a module, rather than one for an object.  NULL:
      * MemoryError. */
     qsbrc_domain *(*domain_new)(void);
-    /* Attached; detaches.  Nobody is in a section of it, and nobody enters one any
-     * more; its queues may be freed later. */
+    /* Attached; detaches.  No thread is in a section of it, and none uses a record of it
+     * afterwards.  Its queues may be freed later; the domain and its records end with the
+     * last of them. */
     void (*domain_release)(qsbrc_domain *domain);
 
     /* ---- this thread ---- */
 
     /* Attached; detaches at the thread's first call.  The thread's record, made if it
-     * has none; it ends with the thread.  NULL: MemoryError. */
+     * has none; it ends with the thread or the domain.  NULL: MemoryError. */
     qsbrc_record *(*register_thread)(qsbrc_domain *domain);
     /* The same for a thread that is detached or has no thread state.  NULL, without an
      * exception: no memory. */
@@ -155,9 +156,9 @@ typedef struct qsbrc_api {
      *
      * Attached; detaches; outside sections and locks: keys' __hash__ and __eq__, and
      * finalizers, run here.  To other threads each promises what the method in Python
-     * does.  What a subclass overrides is not called.  Not a ConcurrentDict: TypeError.
-     * NULL in place of an object: the exception that is set, or TypeError.  NULL in place of
-     * a PyObject **: the value is not wanted. */
+     * does.  Methods that a subclass overrides are not called.  Not a ConcurrentDict:
+     * TypeError.  NULL in place of an object: the exception that is set, or else TypeError.
+     * NULL in place of a PyObject **: the caller does not want the value. */
 
     /* The calling interpreter's, a new reference.  NULL: RuntimeError, not imported. */
     PyObject *(*dict_type)(void);
@@ -170,8 +171,8 @@ typedef struct qsbrc_api {
     /* 1: a new reference in *value; 0: no such key, NULL, no exception. */
     int (*dict_get_ref)(PyObject *d, PyObject *key, PyObject **value);
     int (*dict_set)(PyObject *d, PyObject *key, PyObject *value);
-    /* setdefault.  1: was there, 0: `initial` is now.  *value: a new reference to what is
-     * there. */
+    /* setdefault.  1: the key was there; 0: `initial` was inserted.  *value: a new reference
+     * to the value that is there now. */
     int (*dict_set_default_ref)(PyObject *d, PyObject *key, PyObject *initial, PyObject **value);
     /* -1: KeyError, too. */
     int (*dict_del)(PyObject *d, PyObject *key);

@@ -67,8 +67,8 @@ qc_fence_seq_cst(void)
 #endif
 }
 
-/* Between plain stores: what comes before is seen by whatever sees what comes after.  (A
- * compiler's order, and the processor's where it has weaker ones.) */
+/* Orders plain stores: a thread that sees a store behind the fence also sees those before
+ * it.  (On x86 this costs no instruction; it only binds the compiler.) */
 static inline void
 qc_fence_release(void)
 {

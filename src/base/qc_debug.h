@@ -13,8 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Sizes are added to 64-bit counts as they are, negative ones as their complement, and a
- * word holds a pointer beside 51-bit ints. */
+/* Sizes are added to 64-bit counts, negative ones as their complement, and a word holds a
+ * pointer or a 51-bit int. */
 _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8,
                "qsbrcontainers needs a 64-bit platform: its accounting is wrong on others");
 
@@ -48,10 +48,11 @@ _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8,
 #define QC_HIDDEN
 #endif
 
-/* A thread's small variables of the hot paths.  The initial-exec model makes a load one
- * instruction instead of a call.  A library that is loaded with dlopen may use it only
- * where the C library keeps some static TLS for that: glibc does (the surplus), and all of
- * ours together are less than 100 bytes.  musl does not, and would not load it. */
+/* For the small thread-local variables of the hot paths.  With the initial-exec model a load
+ * is one instruction instead of a call.  A library that is loaded by dlopen may use that
+ * model only if the C library reserves static TLS for such libraries.  glibc does (the
+ * surplus), and these variables take less than 100 bytes together.  musl does not, and
+ * would refuse to load the library. */
 #if defined(__GLIBC__) && defined(__GNUC__)
 #define QC_TLS _Thread_local __attribute__((tls_model("initial-exec")))
 #else

@@ -19,8 +19,9 @@ PyDoc_STRVAR(collect_doc,
              "collect()\n--\n\n"
              "Free what the containers have retired, of all threads, after one grace period;\n"
              "returns the number of items. Finalizers run here. Safe in any thread at any time.\n"
-             "Where a thread is stopped in the middle of a read this waits for it, and lets\n"
-             "signals and the cyclic collector in; a handler's exception ends it.");
+             "While another thread is stopped in the middle of a read, collect() waits for it and\n"
+             "lets signals and the cyclic collector in; a signal handler's exception ends the\n"
+             "wait.");
 
 static PyObject *
 collect(PyObject *module, PyObject *ignored)
@@ -43,11 +44,11 @@ drain(PyObject *module, PyObject *ignored)
     (void)ignored;
     bool main = PyInterpreterState_Get() == PyInterpreterState_Main();
     threads_shut_down();
-    if (!main) /* the main one may be ending, and this one with it */
+    if (!main) /* the main interpreter may be ending, and this one with it */
         threads_stay_attached();
     retire_local *local = threads_local(state_of(module));
     if (local != NULL && !PyErr_Occurred())
-        retire_drain(local); /* a handler's exception ends its wait */
+        retire_drain(local); /* a signal handler's exception ends its wait */
     if (local != NULL && !PyErr_Occurred())
         qc_capi_drain();
     threads_stay_attached();
@@ -115,7 +116,7 @@ PyDoc_STRVAR(stats_doc,
              "stats()\n--\n\n"
              "Counters as a dict, all of them numbers but the last three.\n\n"
              "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
-             "bytes_held_peak, bytes_limit (that bytes_held keeps within, as of now),\n"
+             "bytes_held_peak, bytes_limit (the bound, as of now, on bytes_held and waiting pages),\n"
              "bytes_freed, items_freed, batches, waits (of writers that were over the hard\n"
              "limit), waits_in_vain (that went on after a second).\n\n"
              "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"
@@ -199,8 +200,8 @@ seal(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* The pairs of a ConcurrentDict, or of a subclass whatever it overrides, at one moment: a
- * ConcurrentDict. */
+/* A ConcurrentDict with the pairs of `d` at one moment.  `d` may be an instance of a subclass;
+ * its methods are not called. */
 static PyObject *
 moment(PyObject *module, PyObject *d)
 {

@@ -100,7 +100,7 @@ void
 capi_list_add(capi_list *list, capi_link *link)
 {
     *link = (capi_link){NULL, list->last};
-    qc_fence_compiler(); /* the signal that forks may find this one store done, or not */
+    qc_fence_compiler(); /* a signal handler's fork may come before or after the next store */
     list->last->next = link;
     list->last = link;
 }
@@ -167,7 +167,7 @@ capi_domain_unref(qsbrc_domain *domain)
     free(domain);
 }
 
-/* The interpreter's next domain after `domain`, or its first, with a user more. */
+/* The interpreter's next domain after `domain`, or its first one; adds a user. */
 static qsbrc_domain *
 next_domain(int64_t interpreter, qsbrc_domain *domain)
 {
@@ -190,7 +190,7 @@ capi_domains_shut_down(int64_t interpreter)
         /* With a record of its own, so that the rest is this thread's to free. */
         qsbr_shut_down(domain->engine, qsbr_register(domain->engine));
         threads_attach(detached);
-        next = next_domain(interpreter, domain); /* it is on the list as long as it has a user */
+        next = next_domain(interpreter, domain); /* a domain with a user stays on the list */
         capi_domain_unref(domain);
     }
 }

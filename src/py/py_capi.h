@@ -16,14 +16,14 @@
 
 #include <qsbrcontainers.h>
 
-/* All domains, or all queues, in the order in which they were made.  `next` is right at
- * every moment; a fork's child makes the rest anew (Q10). */
+/* A list of all domains, or of all queues, in the order in which they were made.  The `next`
+ * links are right at every moment; the child of a fork makes `prev` and `last` anew (Q10). */
 typedef struct capi_link {
     struct capi_link *next, *prev; /* (the list's lock) */
 } capi_link;
 typedef struct {
     qc_lock lock;
-    capi_link first; /* no element itself */
+    capi_link first; /* only a head, no element */
     capi_link *last; /* (lock) */
 } capi_list;
 
@@ -33,13 +33,13 @@ void capi_list_lock(capi_list *list);
 void capi_list_add(capi_list *list, capi_link *link);
 void capi_list_remove(capi_list *list, capi_link *link);
 
-/* The engine's domain, and who needs it: a queue does until it is freed. */
+/* The engine's domain and the number of its users: a queue is one until it is freed. */
 struct qsbrc_domain {
     capi_link link;
     qsbr_domain *engine;
     uint64_t id;         /* of `engine`: never reused, unlike this address */
     int64_t interpreter; /* that made it: Q7, it shuts down with that one */
-    unsigned users;      /* (domains' list lock) creator, queues, who shuts it down */
+    unsigned users;      /* (domains' list lock) creator, queues, a thread that shuts it down */
 };
 
 /* What this thread found last, for a few domains and queues each: an id that is never

@@ -7,8 +7,8 @@
 #include "py/py_dict.h"
 #include "py/py_list.h"
 
-/* NULL is no object: false with TypeError, or with the exception that is set already, most
- * likely that of the call which has returned NULL. */
+/* False if an object is NULL: with the exception that is already set, most likely by the call
+ * that returned NULL, or else with TypeError. */
 static bool
 none_is_null(PyObject *const *objects, size_t n)
 {
@@ -38,7 +38,7 @@ expect(bool (*check)(PyObject *), const char *name, PyObject *op)
     return false;
 }
 
-/* Hands a new reference, or NULL, over to a caller that may not want it. */
+/* Gives a new reference, or NULL, to the caller, or drops it if the caller does not want it. */
 static void
 hand_over(PyObject **to, PyObject *value)
 {
@@ -257,7 +257,7 @@ capi_list_pop(PyObject *l, PyObject **value)
     bool valid = is_list(l);
     PyObject *last = valid ? list_pop(l, NULL, 0) : NULL;
     bool popped = last != NULL;
-    hand_over(value, last); /* where it is dropped it may run Python code */
+    hand_over(value, last); /* a drop may run Python code */
     if (popped)
         return 1;
     if (!valid || !PyErr_ExceptionMatches(PyExc_IndexError))

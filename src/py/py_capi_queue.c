@@ -16,7 +16,7 @@ struct qsbrc_queue {
     retire_queue *engine;
     qsbrc_domain *domain;
     int64_t interpreter; /* Q11 */
-    unsigned users;      /* (queues' lock) its owner until queue_free, and who drains it */
+    unsigned users;      /* (queues' lock) its owner until queue_free, a thread that drains it */
 };
 
 /* All queues: an interpreter's end finds its own here, and what a queue_free could not
@@ -213,7 +213,7 @@ collect(qsbrc_queue *queue)
                         "or in another interpreter than the queue's");
         return -1;
     }
-    /* First, since this one says where no grace period can be had. */
+    /* This wait comes first, since it raises if there is no grace period. */
     if (capi_wait(queue->domain, qsbr_advance(queue->domain->engine)) < 0)
         return -1;
     threads_exception none = threads_put_aside();
@@ -236,7 +236,7 @@ drain(qsbrc_queue *queue)
     threads_put_back(set);
 }
 
-/* The interpreter's next queue after `queue`, or its first, with a user more. */
+/* The interpreter's next queue after `queue`, or its first one; adds a user. */
 static qsbrc_queue *
 next_queue(int64_t interpreter, qsbrc_queue *queue)
 {
@@ -250,7 +250,7 @@ next_queue(int64_t interpreter, qsbrc_queue *queue)
     return (qsbrc_queue *)link;
 }
 
-/* The last user frees the queue, if there is nothing in it that somebody may read. */
+/* The last user frees the queue, if it is empty; a reader may still hold what is in it. */
 static void
 drop_user(qsbrc_queue *queue)
 {
@@ -286,7 +286,7 @@ qc_capi_drain(void)
     capi_domains_shut_down(interpreter);
     for (qsbrc_queue *queue = next_queue(interpreter, NULL), *next; queue != NULL; queue = next) {
         drain(queue);
-        next = next_queue(interpreter, queue); /* it is on the list as long as it has a user */
+        next = next_queue(interpreter, queue); /* a queue with a user stays on the list */
         drop_user(queue);
     }
 }

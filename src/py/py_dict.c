@@ -136,7 +136,7 @@ void
 dict_unhashable(PyObject *key)
 {
     PyObject *error = PyErr_GetRaisedException();
-    /* None, if a type's function in C has said -1 and nothing else. */
+    /* NULL if a type's C function returned -1 without an exception. */
     if (error != NULL && Py_IS_TYPE(error, (PyTypeObject *)PyExc_TypeError)) {
         PyErr_Format(PyExc_TypeError, "cannot use '%T' as a dict key (%S)", key, error);
         Py_DECREF(error);

@@ -5,11 +5,11 @@
  *   py_dict_many.c    many keys: get_many
  *   py_dict_fast.c    one key: d[k] = v, del d[k] and incr, where nothing is in the way
  *   py_dict_replace.c one key: assigning without the lock (K2)
- *   py_dict_change.c  one key: what takes the lock
- *   py_dict_whole.c   all keys at one moment: clear, and taking a copy (K7)
- *   py_dict_moment.c  what is made of such a copy: snapshot, copy, repr, ==
- *   py_dict_fill.c    construction and update
- *   py_dict_freeze.c  the lock, and no word that changes (K7)
+ *   py_dict_change.c  one key: with the lock
+ *   py_dict_whole.c   all keys at one moment: clear, and making a moment (K7)
+ *   py_dict_moment.c  all keys: snapshot, copy, repr and ==, from a moment
+ *   py_dict_fill.c    construction, update and fromkeys
+ *   py_dict_freeze.c  the lock, with no word that changes (K7)
  *   py_dict_atomic.c  what dict does not have: incr, get_or_create
  *   py_dict_views.c   views and iterators
  *
@@ -56,8 +56,8 @@ _Static_assert(offsetof(dict_object, weakrefs) + sizeof(PyObject *) <=
 
 typedef enum { DICT_FOUND, DICT_ABSENT, DICT_FAILED } dict_result;
 
-/* A key's hash; -1 with an exception.  From 3.14 on dict says what a TypeError of __hash__ is
- * about. */
+/* A key's hash; -1 with an exception.  From 3.14 on dict replaces a TypeError of __hash__ by
+ * one that names the key's type, and so does this. */
 QC_NOINLINE void dict_unhashable(PyObject *key);
 static inline Py_hash_t
 dict_hash(PyObject *key)
@@ -88,9 +88,10 @@ dict_unlock(dict_object *d)
     lock_release(&d->map.lock);
 }
 
-/* K7: the lock, and from lock_frozen to unlock_frozen no word changes in `d`.  0, or -1 with
- * an exception and nothing held.  May detach and run Python code (py_wait.h), before the
- * lock is held for good; nothing is reserved when it is called. */
+/* K7: takes the lock.  From dict_lock_frozen to dict_unlock_frozen no word of `d` changes, but
+ * for those that the caller changes.  0, or -1 with an exception and without the lock.  May
+ * detach and run Python code (py_wait.h) before it holds the lock for good, so the caller has
+ * nothing reserved. */
 typedef struct {
     keytable_freezing freezing;
     bool shared;
@@ -132,8 +133,8 @@ dict_result dict_lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_w
 dict_result dict_add_int(dict_object *d, PyObject *key, Py_hash_t hash, int64_t delta,
                          int64_t *result);
 
-/* K7: all pairs at one moment, retained, in a table of the caller's own; NULL with an
- * exception.  Dropping it may run Python code. */
+/* K7: a moment, all pairs of `d` with references of its own, in a table that is the caller's;
+ * NULL with an exception.  Dropping a moment may run Python code. */
 keytable *dict_moment(dict_object *d);
 void dict_moment_drop(keytable *t);
 static inline uint32_t
@@ -141,16 +142,16 @@ dict_moment_size(keytable *t)
 {
     return qc_load_relaxed(&keytable_counts(t)->used); /* all live */
 }
-/* A new dict of `type`, without a call of it, or an empty one filled: both take over the
- * moment.  dict_fill_empty: 1, or 0 if the dict is not empty (nothing is done, and the moment
- * is still the caller's), or -1 with an exception. */
+/* These give a moment to a dict, as its table: to a new one of `type`, without a call of the
+ * type, or to an empty one.  dict_fill_empty: 1, or 0 if the dict is not empty, or -1 with an
+ * exception.  After 0 and -1 the dict is unchanged and the moment still the caller's. */
 PyObject *dict_new_with(PyTypeObject *type, qc_state *state, keytable *t);
 int dict_fill_empty(dict_object *d, keytable *t);
-/* A ConcurrentDict, whatever a subclass overrides. */
+/* A copy that is a ConcurrentDict; no method of a subclass is called. */
 PyObject *dict_exact_copy(dict_object *d);
 
-/* What construction and update do with their arguments, and with one mapping or iterable: 0,
- * or -1 with an exception. */
+/* Construction and update: dict_fill with the call's arguments, dict_merge with one mapping
+ * or iterable.  0, or -1 with an exception. */
 int dict_fill(dict_object *d, const char *name, PyObject *args, PyObject *kwargs);
 int dict_merge(dict_object *d, PyObject *source);
 
@@ -168,7 +169,7 @@ PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);
 
 /* KeyError(key), and the argument counts of METH_FASTCALL with dict's messages. */
 void dict_raise_key_error(PyObject *key);
-/* MemoryError, which says so if the limit is reached (K9). */
+/* MemoryError; with `limit` it names the limit of keys (K9). */
 void dict_raise_no_room(bool limit);
 
 /* What these do, where py_dict_fast.c did not. */
@@ -199,8 +200,8 @@ PyObject *dict_view_items(PyObject *self, PyObject *ignored);
 
 #define dict_of(op) ((dict_object *)(op))
 
-/* Of one of ours.  Where a subclass has an __iter__ of its own, what takes all pairs asks
- * its keys() and [], as dict does with its subclasses. */
+/* For a ConcurrentDict.  If a subclass has an __iter__ of its own, operations that take all
+ * pairs use its keys() and [], as dict's do for subclasses of dict. */
 static inline bool
 dict_iter_is_inherited(PyObject *op)
 {

@@ -19,9 +19,9 @@ find_locked(probe_ctx *p, uint64_t hash, keytable_pos *pos)
     return r;
 }
 
-/* With the lock, for an insertion: at a MISS pos->slot is where the key goes.  A comparison
- * that has to let go of the lock is followed by a look without one (K1), which also comes
- * first where the key was looked for before the lock was taken. */
+/* With the lock, for an insertion: after a MISS pos->slot is where the key goes.  A comparison
+ * may release the lock.  So a look that may have compared is followed by keytable_place,
+ * which compares only hashes (K1), and so is a look before the lock was taken. */
 static keytable_result
 find_or_place(probe_ctx *p, uint64_t hash, dict_miss miss, keytable_pos *pos)
 {
@@ -37,7 +37,7 @@ find_or_place(probe_ctx *p, uint64_t hash, dict_miss miss, keytable_pos *pos)
         keytable_result r = probe_locked(p, hash, t, pos);
         if (r == KEYTABLE_HIT || r == KEYTABLE_ERROR)
             return r;
-        miss.missed = r == KEYTABLE_MISS; /* or CHANGED: start over */
+        miss.missed = r == KEYTABLE_MISS; /* after CHANGED: start over */
     }
 }
 

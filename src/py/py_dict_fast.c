@@ -7,10 +7,10 @@
  *   a new key, and deletion   look in a section, then with the lock whether that still holds
  *   an object                 with the lock, in a dict that is not shared
  *
- * Looking first leaves a few stores to be done with the lock: what a thread does while it
- * has it, others wait for.  A new key is looked for again with the lock, by its hash alone
- * (keytable_place).  An entry whose word is live is still the key's, in the table with the
- * same id, since entries are never reused (K1); its slot is then still its own.
+ * The look comes before the lock, so that the thread makes only a few stores while other
+ * threads wait for it.  A new key is looked for again with the lock, by its hash alone
+ * (keytable_place).  An entry that was found is still the key's if the table has the same id
+ * and the word is live, since entries are never reused (K1); then its slot is its own, too.
  *
  * Under the lock: no Python code, no decref, no allocation but retire_reserve's. */
 #include "py/py_dict_probe.h"
@@ -82,8 +82,8 @@ assign_object(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
                                           : assign_own(d, key, hash, value);
 }
 
-/* An exact str whose hash has not been asked for yet: now it has it.  That raises no TypeError
- * for dict_hash to say more of. */
+/* For an exact str without a cached hash.  Hashing a str raises no TypeError, so dict_hash is
+ * not needed. */
 static QC_NOINLINE int
 hash_and_assign(PyObject *self, PyObject *key, PyObject *value)
 {

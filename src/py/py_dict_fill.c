@@ -1,7 +1,7 @@
-/* ConcurrentDict: construction and update.
+/* ConcurrentDict: construction, update and fromkeys.
  *
- * The source is read first, hashes included, and then assigned: an error in it leaves the
- * dict as it was.  Another ConcurrentDict is read at one moment (K7), by its table's hashes. */
+ * The source is read and hashed first and assigned then, so an error in it leaves the dict as
+ * it was.  Another ConcurrentDict is read at one moment (K7), with the hashes of its table. */
 #include "py/py_dict.h"
 
 #include "py/py_methods.h"
@@ -13,7 +13,7 @@ typedef struct {
     PyObject *key, *value;
 } fill_pair;
 
-/* What was read of anything else. */
+/* The pairs that were read from any other source. */
 typedef struct {
     dict_object *d;
     fill_pair *pairs;
@@ -55,14 +55,15 @@ source_add(fill_source *s, PyObject *key, PyObject *value)
 
 /* ---- the kinds of sources ---- */
 
-/* A dict, whose subclass has no __iter__ of its own: without a call of its methods. */
+/* Reads a dict, or a subclass's instance without an __iter__ of its own, without calling its
+ * methods. */
 static int
 read_dict(fill_source *s, PyObject *dict)
 {
     PyObject *key, *value, *copy = PyDict_Copy(dict);
     int status = copy == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && PyDict_Next(copy, &i, &key, &value);) {
-        Py_INCREF(key); /* the collector may show the copy to Python code */
+        Py_INCREF(key); /* gc.get_objects() shows the copy to other code, which may change it */
         Py_INCREF(value);
         status = source_add(s, key, value);
         Py_DECREF(key);
@@ -72,7 +73,7 @@ read_dict(fill_source *s, PyObject *dict)
     return status;
 }
 
-/* What has keys(). */
+/* Reads any object with keys(). */
 static int
 read_mapping(fill_source *s, PyObject *mapping)
 {
@@ -102,7 +103,7 @@ as_pair(PyObject *item, Py_ssize_t i)
         PyObject *none = note == NULL ? NULL : PyObject_CallMethod(error, "add_note", "O", note);
         Py_XDECREF(none);
         Py_XDECREF(note);
-        PyErr_SetRaisedException(error); /* in place of one that the note has met */
+        PyErr_SetRaisedException(error); /* replaces an exception from adding the note */
     }
 #else
     PyObject *pair = PySequence_Fast(item, "");
@@ -185,7 +186,7 @@ assign_all(fill_source *s)
     return 0;
 }
 
-/* Takes over the moment.  Into an empty dict it goes as it is, without a comparison. */
+/* Takes over the moment.  An empty dict gets it as its table, without a comparison. */
 static int
 assign_moment(dict_object *d, keytable *t)
 {
@@ -205,7 +206,7 @@ assign_moment(dict_object *d, keytable *t)
     return filled;
 }
 
-/* The pairs of `source`, if that is not NULL, then the keywords, if there are any. */
+/* Assigns the pairs of `source`, unless it is NULL, and then the keywords, if any. */
 static int
 fill(dict_object *d, PyObject *source, PyObject *keywords)
 {
@@ -250,8 +251,8 @@ dict_fill(dict_object *d, const char *name, PyObject *args, PyObject *kwargs)
 
 /* ---- fromkeys ---- */
 
-/* The keys of `source` at one moment, all with `value`, into an empty dict: 1, or 0 if that
- * is not empty, or -1 with an exception. */
+/* Fills an empty dict with the keys of `source` at one moment, all with `value`: 1, or 0 if
+ * the dict is not empty, or -1 with an exception. */
 static int
 fill_with_keys(dict_object *d, dict_object *source, PyObject *value)
 {

@@ -1,11 +1,11 @@
-/* The moment at which no word of a dict changes (K7). */
+/* ConcurrentDict: its lock, with no word that changes (K7). */
 #include "py/py_dict.h"
 
 #include "py/py_wait.h"
 
 static const char what_for[] = "no moment can be had at which no other thread assigns";
 
-/* With the lock: raises the flag and tries briefly.  True: the moment has come. */
+/* With the lock: raises the flag and waits briefly.  True: no word changes any more. */
 static bool
 try_freeze(dict_object *d, dict_frozen *f)
 {
@@ -16,8 +16,9 @@ try_freeze(dict_object *d, dict_frozen *f)
     return wait_briefly(&qsbr_process, f->freezing.goal);
 }
 
-/* Without the lock, the flag up: a reader is off the CPU, and the holder of a lock does not
- * detach.  0, or -1 with an exception and the flag down. */
+/* Waits for the goal with the flag set and without the lock, since a reader is off the CPU
+ * and a holder of the lock may not detach.  0, or -1 with an exception and the flag
+ * cleared. */
 static int
 await_goal(dict_object *d, const dict_frozen *f)
 {
@@ -41,11 +42,11 @@ dict_lock_frozen(dict_object *d, dict_frozen *f)
         if (await_goal(d, f) < 0)
             return -1;
         dict_lock(d);
-        /* The goal is reached and the flag has been up all along, so words change with the
-         * lock only, and that is here. */
+        /* The goal is reached and the flag has been set all along, so words change only
+         * under the lock, which this thread has. */
         if (keytable_freeze_holds(f->freezing))
             return 0;
-        dict_unlock(d); /* a signal's handler has forked */
+        dict_unlock(d); /* a signal handler has forked */
     } while (true);
 }
 

@@ -1,7 +1,7 @@
-/* ConcurrentDict: what is made of one moment of it (K7).
+/* ConcurrentDict: snapshot, copy, repr and comparison, each from a moment (K7).
  *
- * A moment is a table that no other thread knows, with references of its own: nothing
- * changes it, whatever Python code runs while it is looked at. */
+ * A moment is a copy of the dict's table that no other thread knows, with references of its
+ * own.  It does not change, whatever Python code runs while it is read. */
 #include "py/py_dict.h"
 
 #include "py/py_words.h"
@@ -45,7 +45,7 @@ dict_snapshot(dict_object *d)
     return copy;
 }
 
-/* As dict copies what has an __iter__ of its own: by its keys() and []. */
+/* For a subclass with an __iter__ of its own: copies by its keys() and [], as dict does. */
 static PyObject *
 copy_by_keys(dict_object *d)
 {
@@ -77,7 +77,7 @@ dict_copy(PyObject *self, PyObject *ignored)
     bool own_iter = !dict_iter_is_inherited(self);
     if (!own_iter && type->tp_new == base->tp_new && type->tp_init == base->tp_init &&
         Py_TYPE(type)->tp_call == PyType_Type.tp_call)
-        return copy_as(type, d); /* calling the type would do nothing else */
+        return copy_as(type, d); /* as a call of the type would, without hashing */
     PyObject *pairs = own_iter ? copy_by_keys(d) : dict_exact_copy(d);
     PyObject *copy = pairs == NULL ? NULL : PyObject_CallOneArg((PyObject *)type, pairs);
     Py_XDECREF(pairs);
@@ -124,7 +124,7 @@ dict_repr(PyObject *self)
 
 /* ---- comparison ---- */
 
-/* In a table that nothing changes: __eq__ is called on the spot. */
+/* In a moment, which does not change: calls __eq__ directly. */
 static keytable_result
 match_in_moment(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 {
@@ -140,8 +140,8 @@ match_in_moment(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
     return equal < 0 ? KEYTABLE_ERROR : equal ? KEYTABLE_HIT : KEYTABLE_MISS;
 }
 
-/* Whether `theirs`, a live word of theirs that stays, equals one of ours: 1, 0, or -1 with
- * an exception. */
+/* Whether `theirs`, a live word of the other moment, equals `word`: 1, 0, or -1 with an
+ * exception. */
 static int
 values_equal(qc_word theirs, qc_word word)
 {
@@ -156,7 +156,7 @@ values_equal(qc_word theirs, qc_word word)
     return equal;
 }
 
-/* Two moments of the same length: one lookup for each key, with the hash that it has. */
+/* Compares two moments of the same length: one lookup for each key, by its stored hash. */
 static int
 moments_equal(keytable *ours, keytable *theirs)
 {
@@ -174,7 +174,7 @@ moments_equal(keytable *ours, keytable *theirs)
     return 1;
 }
 
-/* A new reference to dict[key] in *value: 1, 0 if it is not there, -1 with an exception. */
+/* A new reference to dict[key] in *value: 1, 0 if the key is absent, -1 with an exception. */
 static int
 get_from(PyObject *dict, PyObject *key, PyObject **value)
 {
@@ -186,8 +186,8 @@ get_from(PyObject *dict, PyObject *key, PyObject **value)
 #endif
 }
 
-/* A moment and a plain dict, which has to be asked by key: no public function of the
- * interpreter takes a hash. */
+/* Compares a moment with a plain dict.  The lookups there hash each key again, since no public
+ * function of the interpreter takes a hash. */
 static int
 moment_equals_dict(keytable *ours, PyObject *dict)
 {
@@ -205,8 +205,8 @@ moment_equals_dict(keytable *ours, PyObject *dict)
     return PyErr_Occurred() ? -1 : equal;
 }
 
-/* d == other, which is one of ours or a dict: 1, 0, or -1 with an exception.  Of different
- * lengths no moment is taken. */
+/* d == other, a ConcurrentDict (`ours`) or a dict: 1, 0, or -1 with an exception.  For
+ * different lengths no moment is taken. */
 static int
 is_equal(dict_object *d, PyObject *other, bool ours)
 {
@@ -242,7 +242,7 @@ dict_richcompare(PyObject *self, PyObject *other, int op)
     if ((op != Py_EQ && op != Py_NE) || !(ours || PyDict_Check(other)))
         Py_RETURN_NOTIMPLEMENTED;
     if (!ours && Py_TYPE(other)->tp_richcompare != PyDict_Type.tp_richcompare) {
-        /* A subclass's own __eq__ decides, as it does of two dicts: it expects one. */
+        /* As for two dicts, the subclass's __eq__ decides; it gets a dict, as it expects. */
         PyObject *snapshot = dict_snapshot(d);
         PyObject *result = snapshot == NULL ? NULL : PyObject_RichCompare(snapshot, other, op);
         Py_XDECREF(snapshot);

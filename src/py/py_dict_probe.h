@@ -102,18 +102,18 @@ begin_change(probe_ctx *p, dict_object *d, PyObject *key, retire_local **local)
     return *local != NULL;
 }
 
-/* A look that did not find the key, before the lock was taken or while it was let go of:
- * for keytable_place. */
+/* A look that did not find the key, before the lock was taken or while it was released; for
+ * keytable_place. */
 typedef struct {
-    uint64_t table_id; /* 0: no table's */
+    uint64_t table_id; /* 0: of no table */
     uint32_t used;     /* entries of that table that the look has compared with */
     bool missed;       /* there was such a look */
 } dict_miss;
 
 #define DICT_NO_MISS ((dict_miss){0})
 
-/* The look that begins now.  Only one that may call __eq__ needs to say what it compares with:
- * for others comparing again is cheaper than loading what every insertion writes. */
+/* For a look that begins now.  Only a look that may call __eq__ records `used`.  For the others
+ * a second comparison is cheaper than a load of the line that every insertion writes. */
 static inline dict_miss
 miss_from_here(keytable *t)
 {
@@ -133,8 +133,8 @@ typedef enum {
 
 /* Assigns to a key that is there, without the lock; with `expected`, only if that
  * is the word there. For shared dicts.  REPLACED (the dict has the word's reference),
- * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception.  USE_LOCK: *miss says
- * whether the key was not there. */
+ * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception.  After USE_LOCK *miss tells
+ * whether a look has missed the key. */
 replace_result dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash,
                                      const qc_word *expected, qc_word word, dict_miss *miss);
 

@@ -144,7 +144,7 @@ replace_by_any(probe_ctx *p, retire_local *local, const replacement *what, dict_
     if (stored != NULL) {
         probe_ctx same = {.key = stored, .d = p->d, .rec = p->rec, .locked = false};
         result = replace_by(&same, local, match_identity, what, miss);
-        *miss = DICT_NO_MISS; /* that key is gone, and an equal one may have come */
+        *miss = DICT_NO_MISS; /* that key may be gone and an equal one inserted */
         Py_DECREF(stored);
     }
     return result;

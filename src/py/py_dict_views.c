@@ -23,7 +23,7 @@ typedef struct {
     dict_object *dict;
     keytable_cursor cursor; /* (lock) table is NULL when it is finished */
     view_kind kind;
-    uint32_t left; /* (lock) of a reversed one: keys that were there when it began, less steps */
+    uint32_t left; /* (lock) if reversed: keys at its beginning less steps, for the hint */
     qc_lock lock;
 } iter_object;
 
@@ -96,9 +96,9 @@ iter_dealloc(PyObject *self)
 typedef keytable_stepped (*iter_stepping)(keytable_cursor *, keymap *, const qsbr_record *,
                                           qc_word *, qc_word *);
 
-/* The next live entry; false at the end.  The iterator retains what it gives and nothing
- * else: a key iterator leaves the reference counts of values, which other threads share,
- * alone. */
+/* The next live entry; false at the end.  The iterator takes references only to the objects
+ * that it yields: a key iterator does not touch the reference counts of values, which other
+ * threads share. */
 QC_INLINE bool
 iter_step(iter_object *it, qsbr_record *rec, iter_stepping step, qc_word *key, qc_word *word)
 {
@@ -368,8 +368,8 @@ view_reversed(PyObject *self, PyObject *ignored)
     return iter_new(v->dict, v->kind, v->dict->state->dict_reversed_type);
 }
 
-/* As dict's, and in every protocol: the default of a heap type makes a pickle with protocol 0
- * that nothing can load. */
+/* A TypeError as of dict's views, for every protocol: with protocols 0 and 1 the default of a
+ * heap type would make a pickle that cannot be loaded. */
 static PyObject *
 view_reduce(PyObject *self, PyObject *ignored)
 {

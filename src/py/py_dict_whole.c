@@ -149,8 +149,8 @@ dict_fill_empty(dict_object *d, keytable *t)
     return old != NULL;
 }
 
-/* With the lock, frozen if shared: the container holds a reference to all that is retained
- * here, and drops none before the lock is released. */
+/* With the lock, frozen if shared.  The references can be taken because the container holds
+ * one to each object and drops none before the lock is released. */
 static keytable *
 copy_live(dict_object *d)
 {

@@ -42,7 +42,7 @@ list_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     if (!PyArg_UnpackTuple(args, "ConcurrentList", 0, 1, &iterable))
         return -1;
-    /* list is emptied first, so that it finds nothing in itself. */
+    /* list empties itself first, so from itself it gets nothing. */
     bool nothing = iterable == NULL || iterable == self;
     ptrarray *fresh = nothing ? &ptrarray_none : list_words_from(l, iterable, NULL);
     return fresh == NULL ? -1 : list_replace(l, fresh);

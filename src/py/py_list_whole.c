@@ -224,13 +224,13 @@ list_richcompare(PyObject *self, PyObject *other, int op)
     if (!list_is_list(l, other))
         Py_RETURN_NOTIMPLEMENTED;
     if (PyList_Check(other) && Py_TYPE(other)->tp_richcompare != PyList_Type.tp_richcompare) {
-        /* A subclass's own comparison decides, as it does of two lists: it expects one. */
+        /* As for two lists, the subclass's comparison decides; it gets a list, as it expects. */
         PyObject *snapshot = list_snapshot(l);
         PyObject *result = snapshot == NULL ? NULL : PyObject_RichCompare(snapshot, other, op);
         Py_XDECREF(snapshot);
         return result;
     }
-    if (op == Py_EQ || op == Py_NE) { /* without a copy */
+    if (op == Py_EQ || op == Py_NE) { /* different lengths need no copy */
         Py_ssize_t n = list_length(self);
         if (n < 0)
             return NULL;

@@ -137,13 +137,13 @@ grow(heap *h, ptrarray **words)
     return true;
 }
 
-/* Where a hint is wrong, that much is asked for in vain. */
+/* The most elements that a wrong hint may allocate in vain. */
 #define HINT_MOST ((Py_ssize_t)1 << 20)
 
-/* What to expect of an iterable that does not say. */
+/* The length that is expected of an iterable without a hint. */
 #define HINT_NONE 8
 
-/* Less than half of it is used: the hint was too large. */
+/* If less than half of the array is used, since the hint was too large: an exact one. */
 static ptrarray *
 cut_back(heap *h, ptrarray *words)
 {

@@ -32,7 +32,7 @@ typedef struct numbers {
 void numbers_keep(retire_local *local);
 /* At the interpreter's end, and when the record has a new thread. */
 void numbers_drop(retire_local *local);
-/* The same of an ended thread's, which nothing refers to any more (drop_kept). */
+/* Frees the numbers of an ended thread, to which no local refers any more (drop_kept). */
 void numbers_free(void *kept);
 
 QC_NOINLINE PyObject *numbers_int_miss(numbers *n, int64_t value);

@@ -58,7 +58,8 @@ refs_number_word(PyObject *value, qc_word *word)
 #if QC_NUMBERS_BY_VALUE
     if (PyLong_CheckExact(value)) {
 #ifdef REFS_SMALL_INTS
-        /* Without a call.  How large a small int may be is the interpreter's business. */
+        /* Without a call.  The interpreter decides how large a small int can be, so the
+         * range is checked. */
         if (qc_likely(refs_int_is_small(value) && word_int_fits(refs_small_int(value)))) {
             *word = word_from_int(refs_small_int(value));
             return true;

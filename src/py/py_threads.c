@@ -260,14 +260,14 @@ threads_safe_point(qc_state *state)
     threads_exception set = threads_put_aside();
     retire_local *local = threads_local(state);
     if (local == NULL) {
-        PyErr_Clear(); /* no memory now: somebody else comes */
+        PyErr_Clear(); /* no memory now; a later safe point does the work */
     }
     else if (qsbr_state_of(local->rec) != QSBR_SHUTTING_DOWN ||
              qc_load_relaxed(&state->queue->bytes) > retire_limit.queue_bytes) {
         numbers_keep(local);
         retire_process(local);
         uint64_t waiting = heap_waiting_bytes(state->heap);
-        if (waiting > heap_waiting_limit) { /* T7: a writer would, but nobody may write */
+        if (waiting > heap_waiting_limit) { /* T7: no writer may come that would */
             heap_collect(state->heap, NULL);
             waiting = heap_waiting_bytes(state->heap);
         }

@@ -39,8 +39,8 @@
  *    before anything is changed (py_limits.c).  What tables of containers with deferred
  *    counting have grown by is added up as well, since only the collector frees those:
  *    when that is more than a limit, and than all that was live after it last ran, a
- *    safe point runs it.  Pages that wait go back to the system at a safe point, too, where
- *    they are more than the limit: it may be long until somebody writes.
+ *    safe point runs it.  A safe point also collects waiting pages if they are above the
+ *    limit, since the next write may be long in coming.
  *
  * Q7 At the main interpreter's exit all other threads become shutting down: they
  *    wait no more, and leave what they retire to the thread that finalizes.
@@ -57,7 +57,7 @@
 
 #define QC_FOREIGN_ACCESSES 64
 
-/* A build flag forces freeing at once, so that it is tested under a sanitizer as well. */
+/* A build flag forces either, so that freeing at once is tested under a sanitizer, too. */
 #if defined(QC_FREES_AT_ONCE)
 #if QC_FREES_AT_ONCE && defined(Py_GIL_DISABLED)
 #error "without a GIL nothing can be freed at once"

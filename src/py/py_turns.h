@@ -80,8 +80,8 @@ turns_whose(turns *t, qsbr_record *rec)
     return owner == TURNS_ANYBODY ? TURN_ANYBODYS : TURN_LATER;
 }
 
-/* Outside sections, and without locks: anybody may step afterwards.  False with an
- * exception: RuntimeError, or that of a signal's handler (py_wait.h). */
+/* Outside sections and without locks.  Afterwards every thread may step.  False with an
+ * exception: RuntimeError, or that of a signal handler (py_wait.h). */
 static QC_NOINLINE bool
 turns_share(turns *t)
 {

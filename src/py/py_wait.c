@@ -6,12 +6,12 @@
 #include <sched.h>
 #include <time.h>
 
-/* Most waits are for a reader in the middle of a section on another CPU.  On the same CPU
- * it goes on when this thread yields. */
+/* Most waits are for a reader in the middle of a section on another CPU.  A reader on this
+ * CPU goes on when this thread yields. */
 #define BRIEF_TRIES 8
 /* The longer it lasts, the more likely the reader is off the CPU, for milliseconds. */
 #define LAST_STEP_NS (1000 * 1000)
-/* How long an interpreter's end waits for readers. */
+/* How long the end of an interpreter waits for readers. */
 #define DRAIN_NS ((uint64_t)500 * 1000 * 1000)
 
 bool
@@ -31,7 +31,7 @@ now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Sleeps for a step; false: attached, since the thread ends its interpreter. */
+/* Sleeps for a step.  False: it slept attached, since the thread is ending its interpreter. */
 static bool
 sleep_detached(long *ns)
 {
@@ -87,7 +87,7 @@ wait_never(qsbr_domain *domain, const char *what_for)
 bool
 wait_for_queue(qsbr_domain *domain, uint64_t goal, bool drains)
 {
-    /* What is reached by then is run, so NEVER is no reason to stop. */
+    /* After NEVER the queue still runs the batches that are reached. */
     return wait_for_goal_at_most(domain, goal, drains ? DRAIN_NS : UINT64_MAX) != WAIT_RAISED;
 }
 
