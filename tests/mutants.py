@@ -173,7 +173,7 @@ BREAKS = {
         (debug("retire_look"),),
     ),
     "OPEN_NOT_COUNTED": Break(
-        "what open batches hold counts for no limit",
+        "the limits ignore the bytes of open batches",
         (debug("retire_look"),),
     ),
     "NOT_IN_THE_SCAN": Break(
@@ -191,7 +191,7 @@ BREAKS = {
         "torture_keytable (all), races/test_dict_writes",
     ),
     "USED_BEFORE_SLOT": Break(
-        "an insertion is counted before its slot says so",
+        "an insertion is counted before its slot is stored",
         (spin("USED_BEFORE_SLOT"), debug("keytable_slots")),
     ),
     "COMPARE_BY_ADDRESS": Break(
@@ -209,7 +209,7 @@ BREAKS = {
         "torture_keytable (all)",
     ),
     "FREEZE_NOT_COUNTED": Break(
-        "the first thread that has seen its moment ends the others'", (debug("keytable"),)
+        "the first of several threads to thaw a map ends all freezes", (debug("keytable"),)
     ),
     "LEN_NO_LOCK": Break("len() takes no lock where it finds it held", (debug("keytable"),)),
     "PAGE_TO_OTHER_CLASS": Break(
@@ -223,11 +223,11 @@ BREAKS = {
         "the fuzz target",
     ),
     "PAGE_TAG_NEXT": Break(
-        "a thread that looks after others tags the next locals, not those that it took",
+        "a thread that tags for others tags the next locals, not those whose pages it took",
         (debug("page_costs"),),
     ),
     "PAGES_NOT_ASKED": Break(
-        "waiting pages of many threads count for no limit before a safe point comes by",
+        "the limit ignores waiting pages until a safe point happens to come",
         (debug("page_costs"),),
         "tests/leaks/test_held_memory.py",
     ),
@@ -237,21 +237,21 @@ BREAKS = {
         "torture_page (all), the fuzz target",
     ),
     "UNLISTED_WAITS": Break(
-        "a page that waited and is full leaves its class's list and not the waiting ones'",
+        "a full page that waited leaves its class's list and stays among the waiting pages",
         (spin("UNLISTED_WAITS"), debug("page_others"), debug("torture_page")),
     ),
     "PAGE_ADVANCES": Break(
         "a thread advances and polls whenever it has no free block", (debug("page_costs"),)
     ),
     "PAGE_ALL_LOCALS": Break(
-        "a fresh page looks at all threads that there ever were", (debug("page_costs"),)
+        "a fresh page costs a visit of every thread there ever was", (debug("page_costs"),)
     ),
     "REGISTRY_READ_EARLY": Break(
         "what the registry's lock protects is read before the lock is there",
         (debug("registry"),),
     ),
     "SLOT_IS_LEFT": Break(
-        "a domain ends, and threads that end later end their records in it",
+        "the end of a domain leaves its slots, and threads that end later follow them",
         (asan("registry"), asan("records")),
     ),
     "NOT_FORGOTTEN": Break(
@@ -270,11 +270,11 @@ BREAKS = {
         "fork_torture (now and then)",
     ),
     "FORKS_AWAITED_FOR_EVER": Break(
-        "a change waits for a fork for as long as that takes",
+        "a change waits for a fork without a limit",
         (debug("fork_held", MEMBARRIER),),
     ),
     "COUNTED_BESIDE_FORKS": Break(
-        "a fork comes between a batch's mark and the queue's count of it",
+        "a fork can come between a batch's mark and the queue's count of it",
         (debug("retire_held"),),
     ),
     "MENDED_BESIDE_FORKS": Break(
@@ -287,7 +287,7 @@ BREAKS = {
         "fork_dict (all)",
     ),
     "MOVED_IS_GONE": Break(
-        "an iterator takes what was moved to another table for deleted",
+        "an iterator takes a key that was moved to another table for deleted",
         (debug("keytable_iter", ("membarrier",)),),
         "races/test_dict_iteration_races",
     ),

@@ -1,6 +1,7 @@
-"""With a GIL what is replaced is freed at once, but in debug and sanitizer builds, which are to see
-what is seen only without a GIL. So here is one that sees what there is only with it: the semantics
-suite, with freeing at once, under AddressSanitizer.
+"""The semantics suite under AddressSanitizer, with replaced memory freed at once.
+
+That is how builds for a GIL free. Debug and sanitizer builds free later instead, to test the paths
+of free-threaded builds; so without this test no sanitizer would see the paths of a GIL build.
 """
 
 import os
@@ -21,7 +22,7 @@ CHECK = "import qsbrcontainers as q; print(q.__file__, q.stats()['frees'], sep='
 
 
 def runtime():
-    """gcc's library, which has to be loaded before all others."""
+    """The runtime library of gcc's AddressSanitizer, which must be loaded first."""
     if shutil.which(COMPILER) is None or not sys.platform.startswith("linux"):
         return None
     command = [COMPILER, "-print-file-name=libasan.so"]

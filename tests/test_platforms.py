@@ -1,4 +1,4 @@
-"""Only 64-bit platforms: both the sources and setup.py say so, in one sentence."""
+"""Compilers and interpreters of 32-bit platforms are refused, each with a sentence that says so."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "build_support"))
 
 import mimalloc_link  # noqa: E402
 
-# The base layer needs little of a C library: a machine may have no headers of a 32-bit one.
+# Only the base layer, since the machine may have no headers of a 32-bit C library.
 SOURCE = '#include "base/qc_debug.h"\n'
 
 

@@ -153,7 +153,7 @@ def test_guarantees_have_tests_named_after_them():
 
 
 WAITS = re.compile(r"\b(nanosleep|sched_yield|usleep|clock_nanosleep|qsbr_wait)\(")
-# What may wait, and why: py/py_wait.h.
+# The files that may wait; py/py_wait.h says why.
 MAY_WAIT = {
     "base/qc_debug.c",  # the yield hook of debug builds
     "base/qc_lock.c",  # where there is no futex
@@ -162,7 +162,7 @@ MAY_WAIT = {
     "qsbr/qsbr.c",  # qsbr_wait itself, for programs without an interpreter
     "qsbr/qsbr.h",
     "qsbr/records.c",  # forks, bounded
-    "qsbr/retire_look.c",  # for the thread that looks, bounded: it neither waits nor detaches
+    "qsbr/retire_look.c",  # for the thread that looks; a look is bounded
     "qsbr/retire_run.c",  # the same as qsbr_wait, where the queue has no hook
 }
 

@@ -19,9 +19,9 @@ PyDoc_STRVAR(collect_doc,
              "collect()\n--\n\n"
              "Free what the containers have retired, of all threads, after one grace period;\n"
              "returns the number of items. Finalizers run here. Safe in any thread at any time.\n"
-             "While another thread is stopped in the middle of a read, collect() waits for it and\n"
-             "lets signals and the cyclic collector in; a signal handler's exception ends the\n"
-             "wait.");
+             "While another thread is stopped in the middle of a read, collect() waits for it\n"
+             "and lets signals and the cyclic collector in; a signal handler's exception ends\n"
+             "the wait.");
 
 static PyObject *
 collect(PyObject *module, PyObject *ignored)
@@ -116,7 +116,7 @@ PyDoc_STRVAR(stats_doc,
              "stats()\n--\n\n"
              "Counters as a dict, all of them numbers but the last three.\n\n"
              "Of this interpreter's queue: bytes_held and items_held (retired, not yet freed),\n"
-             "bytes_held_peak, bytes_limit (the bound, as of now, on bytes_held and waiting pages),\n"
+             "bytes_held_peak, bytes_limit (the bound on it and on waiting pages),\n"
              "bytes_freed, items_freed, batches, waits (of writers that were over the hard\n"
              "limit), waits_in_vain (that went on after a second).\n\n"
              "Of its memory: heap_bytes (tables and arrays in use, and large ones that are held),\n"

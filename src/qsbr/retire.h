@@ -162,11 +162,11 @@ struct retire_local {
     _Atomic uint64_t out_bytes, out_items; /* published so far */
     uint64_t allowance;                    /* (owner) T7: bytes that may stay unpublished */
     retire_batch *taken;                   /* (owner) this operation's, from reserve to commit */
-    retire_batch *running;                 /* (owner) whose goals it polls for; then the first runs */
-    retire_batch *spare;                   /* (owner) an empty batch, `taken` at the next reserve */
+    retire_batch *running; /* (owner) whose goals it polls for; then the first runs */
+    retire_batch *spare;   /* (owner) an empty batch, `taken` at the next reserve */
     retire_batch *gathered, *gathered_open; /* (owner, as the looker) chains that it has taken */
     qsbr_record *rec;                       /* the local's thread is the one that has it now */
-    uint64_t tenure; /* (queue's lock to write) that of the record when the thread got this local */
+    uint64_t tenure; /* (queue's lock to write) the record's, when the thread got the local */
     retire_queue *queue;
     void *kept_above;        /* (owner) per-thread data of the layer above, which frees it */
     retire_local *next;      /* written once */

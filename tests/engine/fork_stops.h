@@ -1,6 +1,6 @@
-/* A thread that is stopped at one place of an operation while another one forks: at every
- * yield of the sources, one after the other, but for those between qsbr_hold_forks and
- * qsbr_let_forks ("held: ..."), where the fork would wait.
+/* Stops a thread at one place of an operation while another thread forks, at each yield of
+ * the sources in turn.  The yields between qsbr_hold_forks and qsbr_let_forks ("held: ...")
+ * are left out, since the fork would wait there.
  */
 #ifndef ENGINE_FORK_STOPS_H
 #define ENGINE_FORK_STOPS_H

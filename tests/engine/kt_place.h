@@ -254,7 +254,7 @@ kt_unlock(kt *k)
     qc_lock_release(&k->map->lock);
 }
 
-/* With the lock and something reserved: a key that is not there, at keytable_place's slot. */
+/* With the lock and a reservation: inserts a key that is not there, at keytable_place's slot. */
 static inline void
 kt_insert_locked(kt *k, uint64_t key, qc_word word, uint32_t slot)
 {
@@ -269,7 +269,7 @@ kt_insert_locked(kt *k, uint64_t key, qc_word word, uint32_t slot)
     keytable_insert(k->map, k->hash(key), boxed, word, old == NULL ? slot : KEYTABLE_NO_SLOT);
 }
 
-/* The same for one that may be there: gives back the old word or WORD_EMPTY. */
+/* The same for a key that may be there: returns the old word or WORD_EMPTY. */
 static inline qc_word
 kt_put_locked(kt *k, uint64_t key, qc_word word)
 {
@@ -315,7 +315,7 @@ kt_look(kt *k, uint64_t key)
     return miss;
 }
 
-/* As kt_put, for a key that was not found without the lock; whether it went in. */
+/* As kt_put, for a key that a look without the lock has missed; whether it was inserted. */
 static inline bool
 kt_put_missed(kt *k, uint64_t key, kt_miss miss, qc_word word)
 {

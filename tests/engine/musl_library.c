@@ -1,5 +1,5 @@
-/* For test_musl.py: what the program calls, in the library with the engine, and a map, so that all
- * layers are there. */
+/* For test_musl.py: the functions that the program calls in the library with the engine.  The map
+ * makes it use every layer. */
 #include "containers/keytable.h"
 #include "qsbr/retire.h"
 

@@ -100,7 +100,7 @@ test_Q10_a_change_waits_for_a_fork(void)
 
 /* ---- another library's atfork handler ---- */
 
-/* It comes after ours, and waits for a lock that a thread has which waits for the fork. */
+/* It runs after the engine's handler, and waits for a lock whose holder waits for the fork. */
 static pthread_mutex_t theirs = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic bool takes_theirs;
 
@@ -162,7 +162,7 @@ test_Q10_a_fork_and_a_change_that_wait_for_each_other(void)
     stepper_start(s, register_and_change, NULL);
     while (qc_load_relaxed(&changing) == before)
         sleep_ms(1);
-    in_child(child_changes, NULL); /* for ever, if the change waited for ever */
+    in_child(child_changes, NULL); /* hangs if the change waits without a limit */
     stepper_wait(s);
     qc_store_relaxed(&takes_theirs, false);
     alarm(0);
@@ -210,7 +210,7 @@ test_Q10_forks_at_any_moment_of_changes(void)
 int
 main(void)
 {
-    /* Handlers that prepare come in the reverse order: this one after the engine's. */
+    /* Prepare handlers run in reverse order of registration, so this runs after the engine's. */
     pthread_atfork(take_theirs, let_go_of_theirs, let_go_of_theirs);
     harness_init(true);
     RUN(test_Q10_a_fork_waits_for_a_change);

@@ -154,7 +154,7 @@ test_sizes(void)
     kt_delete(&k);
 }
 
-/* K7: a copy has the live entries in order, with their hashes, and is a map's own. */
+/* K7: a copy has the live entries in order, with their hashes, and can be a map's table. */
 static void
 test_K7_a_copy_is_a_table_of_its_own(void)
 {
@@ -191,7 +191,7 @@ test_K7_a_copy_is_a_table_of_its_own(void)
         CHECK_EQ(keytable_len(k.map), used);
         if (old != NULL)
             keytable_unref(old);
-        keytable_unref(keytable_exclusive(&other)); /* what it refers to is the first one's */
+        keytable_unref(keytable_exclusive(&other)); /* its references are the first map's */
         kt_delete(&k);
     }
 }
@@ -255,7 +255,7 @@ delete_and_insert_it(void)
     kt_set(other, target, 1000);
 }
 
-/* Another key takes the slot that was the target's, which comes back further on. */
+/* Another key takes the target's old slot, and the target comes back in a later slot. */
 static void
 delete_it_and_let_another_in_first(void)
 {
@@ -362,7 +362,7 @@ static void
 test_K1_reader_meets_a_change(void)
 {
     reader_meets(delete_it, UINT64_MAX);
-    /* Where a slot is used again the reader misses a key that was absent meanwhile .. */
+    /* The reader misses a key that was absent meanwhile and came back in a slot used again .. */
     reader_meets(delete_and_insert_it, UINT64_MAX);
     reader_meets(delete_it_and_insert_it_before, UINT64_MAX);
     /* .. and goes on from a DELETED word, since the key may have come back further on. */
@@ -713,7 +713,7 @@ test_K7_freezing_waits_for_assignments_under_way(void)
     kt_delete(&k);
 }
 
-/* A copier that finds a reader stopped lets go of the lock, and the flag stays up. */
+/* A thread that copies and finds a reader stopped releases the lock, and the flag stays set. */
 static void
 test_K7_a_freeze_outlives_the_lock(void)
 {
@@ -726,13 +726,13 @@ test_K7_a_freeze_outlives_the_lock(void)
     CHECK(!qsbr_poll(k.p.domain, freezing.goal));
     kt_unlock(&k);
 
-    kt_set_int(&k, 7, 7); /* the lock is anybody's, and what it protects goes on */
+    kt_set_int(&k, 7, 7); /* other threads take the lock and change the map */
     CHECK(kt_del(&k, 7));
     stepper_run(after.s, assigner_begins, &after);
     CHECK(after.frozen && !qsbr_poll(k.p.domain, freezing.goal));
     stepper_run(before.s, assigner_goes_on, &before);
     CHECK(before.assigned);
-    CHECK(qsbr_poll(k.p.domain, freezing.goal)); /* `after` holds nothing up */
+    CHECK(qsbr_poll(k.p.domain, freezing.goal)); /* the goal does not wait for `after` */
     kt_lock(&k);
     CHECK(keytable_freeze_holds(freezing));
     stepper_run(after.s, assigner_goes_on, &after);
@@ -753,15 +753,15 @@ test_K7_freezes_of_several_threads_are_counted(void)
     for (int i = 0; i < 5; i++)
         freezings[i] = keytable_freeze(k.map, k.p.domain);
     for (int i = 0; i < 5; i++) {
-        CHECK(keytable_is_frozen(k.map)); /* for those that are left */
-        keytable_forget_freezes(k.map);   /* they are here */
+        CHECK(keytable_is_frozen(k.map)); /* by the freezes that are left */
+        keytable_forget_freezes(k.map);   /* no effect: their threads live */
         keytable_thaw(k.map, freezings[i]);
     }
     CHECK(!keytable_is_frozen(k.map));
     kt_delete(&k);
 }
 
-/* In the child a freeze from before is nobody's, also not the forking thread's. */
+/* In the child no freeze from before the fork holds, not even the forking thread's. */
 typedef struct {
     kt *k;
     keytable_freezing freezing;

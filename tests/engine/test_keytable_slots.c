@@ -1,5 +1,5 @@
-/* Slots that are used again (K1): how many steps a probe takes, that no key goes in twice
- * whatever happens between a writer's look and its lock, and how full a table gets (K9).
+/* Slots that are used again (K1): the number of steps of a probe, single insertion of each
+ * key whatever happens between a writer's look and its lock, and the largest table (K9).
  *
  * modes: one
  */
@@ -7,8 +7,8 @@
 
 /* ---- steps ---- */
 
-/* With a well-spread hash a walk over slots two thirds of which are taken is longer than
- * this once in 10^11 times. */
+/* If two thirds of the slots are taken and hashes are well spread, one walk in 10^11 is
+ * longer than this. */
 enum { LONGEST = 64 };
 
 static unsigned
@@ -42,7 +42,7 @@ filled(uint64_t (*hash)(uint64_t), uint64_t others)
     return k;
 }
 
-/* One key comes and goes among others: it never takes a second slot. */
+/* One key is inserted and deleted among others, and never takes a second slot. */
 static void
 churn_one(uint64_t others)
 {
@@ -73,7 +73,7 @@ test_K1_one_key_takes_one_slot(void)
     churn_one(100000);
 }
 
-/* Some keys come and go, in any order. */
+/* A few keys are inserted and deleted, in any order. */
 static void
 test_K1_a_few_keys_take_a_few_slots(void)
 {
@@ -95,7 +95,7 @@ test_K1_a_few_keys_take_a_few_slots(void)
     kt_delete(&k);
 }
 
-/* An LRU cache: for each key that goes in the oldest one goes, or is put at the end. */
+/* An LRU cache: each insertion deletes the oldest key, or moves it to the end. */
 static void
 test_K1_keys_that_pass_through(void)
 {
@@ -119,7 +119,7 @@ test_K1_keys_that_pass_through(void)
 
 /* ---- a table that is compacted in place ---- */
 
-/* Until no entry is left; no key is more. */
+/* Uses up the entries of the table without adding a key. */
 static void
 use_up(kt *k)
 {
@@ -138,12 +138,12 @@ test_K5_compaction_in_place(void)
     for (uint64_t others = 0; others < 200; others++) {
         kt k = filled(hash_well, others);
         use_up(&k);
-        use_up(&k); /* of a table of the size that is wanted */
+        use_up(&k); /* the table has the wanted size */
         keytable *t = keytable_exclusive(k.map);
         uint64_t id = t->id, keys[200], numbers[200];
         keytable_cursor c = kt_begin(&k);
         kt_lock(&k);
-        CHECK(!keytable_compact(k.map, k.p.rec)); /* an iterator is at it */
+        CHECK(!keytable_compact(k.map, k.p.rec)); /* an iterator pins it */
         CHECK_EQ(t->id, id);
         kt_end(&c);
         CHECK(keytable_compact(k.map, k.p.rec));
@@ -162,8 +162,8 @@ test_K5_compaction_in_place(void)
     }
 }
 
-/* Q10: a fork waits for what must not be forked half done, and only so long.  The table is
- * said to be used up, without the keys that this takes. */
+/* Q10: a fork waits only for a second, so a large table is not compacted.  The test sets
+ * `used` to the capacity instead of inserting so many keys. */
 static void
 test_Q10_a_large_table_is_not_compacted(void)
 {
@@ -175,7 +175,7 @@ test_Q10_a_large_table_is_not_compacted(void)
     uint64_t id = t->id;
     CHECK(t->mask >= KEYTABLE_COMPACT_SLOTS);
     qc_store_relaxed(&keytable_counts(t)->used, t->capacity);
-    qc_store_relaxed(&map.live, t->capacity / 2); /* the size stays */
+    qc_store_relaxed(&map.live, t->capacity / 2); /* the wanted size stays */
     CHECK(!keytable_compact(&map, k.p.rec));
     CHECK_EQ(t->id, id);
     qc_lock_release(&map.lock);
@@ -194,7 +194,7 @@ hash_same(uint64_t key)
     return 42;
 }
 
-/* On one sequence, and told apart by their hashes. */
+/* Different hashes with the same probe sequence. */
 static uint64_t
 hash_one_way(uint64_t key)
 {
@@ -221,8 +221,8 @@ how_often(kt *k, uint64_t wanted)
     return found;
 }
 
-/* A map that has had all keys but the target, and has those of `mask` still.  In every other
- * one the table is replaced by the first insertion that comes. */
+/* A map from which all keys but those of `mask` were deleted, and which never had the target.
+ * In every other map the next insertion replaces the table. */
 static kt
 with_keys(uint64_t (*hash)(uint64_t), unsigned mask)
 {
@@ -239,8 +239,8 @@ with_keys(uint64_t (*hash)(uint64_t), unsigned mask)
     return k;
 }
 
-/* A writer looks for the target, others make up to three changes, and the writer puts the
- * target in: for all changes. */
+/* A writer looks for the target, other writers make up to three changes, and then the writer
+ * inserts the target: for every combination of changes. */
 static void
 put_after_changes(uint64_t (*hash)(uint64_t), bool knows_used)
 {
@@ -273,7 +273,7 @@ test_K4_a_key_goes_in_once(void)
     put_after_changes(hash_one_way, false);
 }
 
-/* What was compared with is not compared with again. */
+/* An entry that was compared is not compared again. */
 static void
 test_K4_only_new_entries_are_compared(void)
 {
@@ -310,8 +310,8 @@ look_there(const char *where)
     qc_yield_hook = hook;
 }
 
-/* A writer looks while another is at any place of two changes, which are followed by a
- * third: a deletion that is seen half done, an insertion that is not counted yet. */
+/* A writer looks while another is at any place of two changes, and a third change follows.
+ * So it may see a deletion half done, or an insertion that is not counted yet. */
 static void
 test_K4_a_look_in_the_middle_of_a_change(void)
 {
@@ -358,7 +358,8 @@ put_if_room(kt *k, uint64_t key)
     return room;
 }
 
-/* As many keys as fit in the largest table, however they come and go, and not one more. */
+/* The largest table takes as many keys as it has room for and not one more, however they were
+ * inserted and deleted before. */
 static void
 test_K9_the_largest_table_can_be_filled(void)
 {
@@ -369,7 +370,7 @@ test_K9_the_largest_table_can_be_filled(void)
     for (uint64_t key = 0; key < most; key++) {
         CHECK(put_if_room(&k, key));
         if (key > most / 2 - 10 && key % 50 == 0)
-            for (uint64_t n = 0; n < 200; n++) { /* entries run out all the time */
+            for (uint64_t n = 0; n < 200; n++) { /* entries run out often */
                 CHECK(kt_del(&k, key));
                 CHECK(put_if_room(&k, key));
             }

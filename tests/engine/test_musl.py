@@ -1,5 +1,5 @@
-"""The engine as a shared library of musl, which keeps no static TLS for libraries that are loaded
-later: a variable of the initial-exec model there, and dlopen fails. (Debian: musl-tools.)
+"""The engine as a shared library on musl, which reserves no static TLS for libraries that are
+loaded later: a single variable of the initial-exec model makes dlopen fail. (Debian: musl-tools.)
 """
 
 import shutil

@@ -1,12 +1,12 @@
-/* What the page heap costs, counted: advances and heavy barriers for retired blocks of
- * every size (H2), and other threads' locals that are looked at (H5).
+/* The costs of the page heap, counted: advances and heavy barriers for retired blocks of
+ * every size (H2), and visits of other threads' locals (H5).
  *
  * modes: one
  */
 #define _GNU_SOURCE /* posix_memalign */
 #include "page_place.h"
 
-/* With the limits that are shipped, and another record, or no barrier is needed. */
+/* With the shipped limits, and with a second record, without which no barrier is needed. */
 static stepper *
 begin_as_shipped(void)
 {
@@ -55,7 +55,7 @@ test_H2_at_most_ten_advances_for_a_thousand_blocks(void)
             replace_all_the_time(size, lives[i], 10000);
 }
 
-/* The same where nothing is allocated meanwhile (T4). */
+/* The same without allocations in between (T4). */
 static void
 test_T4_at_most_ten_advances_for_a_thousand_blocks(void)
 {
@@ -77,8 +77,8 @@ test_T4_at_most_ten_advances_for_a_thousand_blocks(void)
     }
 }
 
-/* T7: as many threads as there are may have pages that wait, each with less than it would
- * look after: the one that passes the limit of all has a safe point next. */
+/* T7: any number of threads may have waiting pages, each fewer than it would tag.  The
+ * thread that passes the limit for all of them has a safe point next. */
 static void
 test_T7_waiting_pages_of_all_threads(void)
 {
@@ -103,8 +103,8 @@ test_T7_waiting_pages_of_all_threads(void)
 
 /* ---- H5 ---- */
 
-/* A thread that looks after others tags what it took, for one advance: however many threads
- * have left waiting pages, and whatever that number is a multiple of. */
+/* A thread that tags for others tags exactly the pages that it took before its advance,
+ * however many threads have left waiting pages, and whatever that number is a multiple of. */
 static void
 test_H5_the_pages_of_many_that_sleep(void)
 {
@@ -131,7 +131,7 @@ test_H5_the_pages_of_many_that_sleep(void)
     }
 }
 
-/* Each thread's blocks count once, or two pages would be worth an advance. */
+/* Blocks are counted once; if they were counted twice, two pages would cause an advance. */
 static void
 test_T4_blocks_that_wait_are_counted_once(void)
 {
@@ -193,7 +193,7 @@ threads_end(int n)
     free(records);
 }
 
-/* So many locals are looked at for one page, at most. */
+/* The most locals that are visited for one page. */
 #define A_PAGE (4 * PAGE_OTHERS + 2)
 
 static void
@@ -224,7 +224,7 @@ test_H5_a_fresh_page_beside_idle_threads(void)
     }
 }
 
-/* Every page of theirs is found, one for each that is needed. */
+/* Each page of the ended threads is found, one for each page that is needed. */
 static void
 test_H5_a_fresh_page_after_threads_that_ended(void)
 {
@@ -246,7 +246,7 @@ test_H5_a_fresh_page_after_threads_that_ended(void)
     }
 }
 
-/* An adopted page is found although there are many without a block before it. */
+/* A page is adopted although many pages without a block stand before it. */
 static void
 test_H5_a_page_to_adopt_behind_many(void)
 {
@@ -277,7 +277,7 @@ test_H5_a_page_to_adopt_behind_many(void)
     threads_end(MANY_THREADS);
 }
 
-/* In a fork's child each page finds its local in one step (Q10). */
+/* In the child of a fork each page finds its local in one step (Q10). */
 static void
 mends(void *arg)
 {
@@ -300,7 +300,8 @@ test_Q10_mending_looks_at_no_local_for_a_page(void)
 }
 #endif
 
-/* A thread goes on with the local of one that ended: there are never more than threads. */
+/* A new thread takes over the local of one that ended, so there are no more locals than
+ * threads at a time. */
 static void
 test_H5_locals_are_used_again(void)
 {

@@ -296,9 +296,9 @@ test_H5_a_block_that_comes_back_to_a_page_just_found_full(void)
 #endif
 
 #ifdef QC_DEBUG
-/* A page that waited and was filled up again waits nowhere any more.  Its blocks all come
- * back at once, from threads that have yet to settle it: it is not taken away before one of
- * them has, and none of the owner's other pages is lost with it. */
+/* A page that waited and was filled up again is on no list of waiting pages.  Then all its
+ * blocks come back together, from threads that have yet to settle it.  It is not taken away
+ * before one of them has, and none of the owner's other pages is lost with it. */
 static _Atomic uint32_t parked, unparked;
 static _Thread_local bool parks;
 
@@ -504,7 +504,8 @@ test_H5_an_empty_page_of_a_thread_that_ended(void)
     place_end();
 }
 
-/* Pages of an ended thread that wait, however many, are in nobody's way to the next one's. */
+/* However many waiting pages an ended thread has left, the pages of the next ended thread are
+ * adopted. */
 static void
 test_H5_an_ended_thread_behind_one_whose_pages_wait(void)
 {

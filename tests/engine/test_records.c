@@ -288,8 +288,8 @@ test_Q5_registering_and_polling_at_once(void)
 
 /* ---- domains ---- */
 
-/* A domain that is released while threads have records ends at once; the threads notice
- * nothing, and find no record of it in a new one at its address. */
+/* A domain that is released while threads have records ends immediately.  The threads are not
+ * disturbed, and find no record of it in a new domain at its address. */
 static void
 test_Q5_domain_released_before_its_threads_end(void)
 {
@@ -325,7 +325,7 @@ count_looks(const char *place)
 }
 #endif
 
-/* What `body` does to the number of looks at slots, and to the bytes that malloc has. */
+/* How many slots `body` looks at, and by how many bytes it changes what malloc has in use. */
 typedef struct {
     uint64_t looks, bytes;
 } cost;
@@ -417,7 +417,7 @@ release_all(void *arg)
         qsbr_domain_release(m->domains[i == 0 ? 0 : MANY - i]); /* the oldest, then the youngest */
 }
 
-/* All of them at once; the most that are there are not what is kept. */
+/* All domains at the same time; afterwards the table is not kept at its largest size. */
 static void
 register_find_release(void *arg)
 {
@@ -492,7 +492,7 @@ static void *
 register_without_memory(void *arg)
 {
     qsbr_domain *d = arg;
-    /* No record that nothing would take back when the thread ends (Q4). */
+    /* No record is made that would not be given back when the thread ends (Q4). */
     harness_fail_setspecific();
     CHECK(qsbr_register(d) == NULL);
     CHECK(qsbr_find(d) == NULL);

@@ -173,7 +173,7 @@ test_Q9_a_thread_ends_while_its_domain_does(void)
     CHECK_EQ(registered(release.m.domain), 1);
     CHECK_EQ(records_in_use(release.m.domain), 1);
     let_go(r, &release);
-    stepper_end(stays); /* touches nothing of it: asan looks */
+    stepper_end(stays); /* touches none of its memory, or AddressSanitizer reports it */
     stepper_end(r);
 }
 
@@ -350,7 +350,7 @@ do_find(void *arg)
     m->rec = qsbr_find(m->domain);
 }
 
-/* Threads end while the domains end that they are in. */
+/* Threads end while their domains end. */
 typedef struct {
     qsbr_domain *domains[4];
     _Atomic uint32_t ready;

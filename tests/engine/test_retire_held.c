@@ -179,7 +179,7 @@ stop_inside(uint64_t arg)
 
 static _Atomic uint32_t counting;
 
-/* The first that comes is slow; not for ever, since the fork waits for it. */
+/* The first thread that counts is slow, but not for ever, since the fork waits for it. */
 static void
 count_slowly(const char *at)
 {

@@ -1,5 +1,5 @@
-/* T6, T7: the list of locals that hold something, the one thread that looks after them,
- * what ended threads leave, and how many steps all that takes. */
+/* T6, T7: the list of locals that hold batches, the thread that looks after them, the memory
+ * that ended threads leave, and the number of steps of all this. */
 #include "retire_place.h"
 
 #include <string.h>
@@ -34,7 +34,7 @@ end_all(stepper **s, unsigned n)
         stepper_end(s[i]);
 }
 
-/* ---- T6: who looks, and at what ---- */
+/* ---- T6: which thread looks, and at which locals ---- */
 
 static void
 test_T6_only_locals_that_hold_something_are_looked_at(void)
@@ -58,7 +58,7 @@ test_T6_only_locals_that_hold_something_are_looked_at(void)
     end_all(s, THREADS);
     for (int i = 0; i < 100; i++)
         CHECK_EQ(retire_process(p.local), 0);
-    CHECK_EQ(p.local->steps - steps, 1); /* nor do threads cost that were */
+    CHECK_EQ(p.local->steps - steps, 1); /* ended threads cost nothing */
     retire_limit.quiet_ns = RETIRE_QUIET_NS;
     place_delete(&p);
 }
@@ -75,11 +75,11 @@ test_T6_one_look_in_25_ms(void)
     open_batches(&p, s + 2, 1, 5);
     uint64_t steps = p.local->steps;
     for (int i = 0; i < 100; i++)
-        CHECK_EQ(retire_process(p.local), 0); /* too soon, for whatever thread */
+        CHECK_EQ(retire_process(p.local), 0); /* too soon, for any thread */
     CHECK_EQ(p.local->steps, steps);
     qc_store_relaxed(&p.queue->next_look, 0u);
     CHECK_EQ(retire_process(p.local), 5);
-    /* What collect() promises does not wait. */
+    /* collect() keeps its promise without waiting for the next look. */
     quiet q = {.p = p, .n = 4};
     stepper_run(s[2], retire_some, &q);
     CHECK_EQ(retire_collect(p.local), 4);
@@ -106,7 +106,7 @@ test_T6_one_thread_looks(void)
     place_delete(&p);
 }
 
-/* A batch that is too young stays, and is found when it is old enough. */
+/* A batch that is too young stays, and is taken once it is old enough. */
 static void
 test_T6_young_batches_stay_on_the_list(void)
 {
@@ -170,7 +170,7 @@ check_all_is_found(void)
 {
     CHECK(between == NULL);
     qc_yield_hook = NULL;
-    /* Whatever came between, nothing that is held is off the list. */
+    /* Whatever came in between, each local that holds a batch is on the list. */
     for (retire_local *l = qc_load_relaxed(&mine.queue->locals); l != NULL; l = l->next)
         CHECK((qc_load_relaxed(&l->open) & 3) <= 1 &&
               (qc_load_relaxed(&l->open) != 0 || qc_load_relaxed(&l->closed) == NULL));
@@ -205,7 +205,7 @@ test_T6_the_owner_retires_while_it_is_looked_at(void)
 {
     two_places();
     at("held: look",
-       others_retires); /* the word is another: it stays on the list, or is taken whole */
+       others_retires); /* the word has changed: the local stays listed, or all of it is taken */
     (void)retire_process(mine.local);
     check_all_is_found();
     ref(&others, 3);
@@ -234,8 +234,8 @@ test_T6_a_look_while_the_owner_has_its_batch_in_hand(void)
     one_place();
 }
 
-/* Batches that are not reached are in their owner's hands while it polls.  A look then
- * finds the local empty and takes it off; it is listed again. */
+/* The owner has its closed batches in hand while it polls.  A look in between finds the local
+ * empty and takes it off the list; the owner lists it again. */
 static void
 test_T6_a_look_while_the_owner_polls(void)
 {
@@ -287,7 +287,7 @@ test_T7_nothing_is_walked_while_the_read_sequence_stands_still(void)
     place_delete(&p);
 }
 
-/* Writers that wait look at one goal, and poll at a bounded rate together. */
+/* Waiting writers check one goal each, and poll at a bounded rate together. */
 static void
 test_T7_waiting_costs_a_step(void)
 {
@@ -326,7 +326,7 @@ check_bound(unsigned threads, size_t size, unsigned blocks)
         s[i] = stepper_new();
     for (unsigned n = 0; n < blocks; n++) {
         for (unsigned i = 0; i < threads; i++) {
-            /* As a writer does, by and by with a reader in a section. */
+            /* As a writer does, now and then with a reader in a section. */
             if (retire_must_wait(p.queue)) {
                 reader_exit(r);
                 CHECK(retire_make_room(p.local));
@@ -345,7 +345,7 @@ check_bound(unsigned threads, size_t size, unsigned blocks)
         }
     }
     if ((uint64_t)threads * blocks * size > 2 * RETIRE_HARD_BYTES)
-        CHECK(most > RETIRE_HARD_BYTES / 2); /* and not for want of trying */
+        CHECK(most > RETIRE_HARD_BYTES / 2); /* the test came near the bound */
     reader_exit(r);
     CHECK(retire_make_room(p.local));
     end_all(s, threads);
@@ -366,7 +366,7 @@ test_T7_held_stays_within_the_formula_at_any_number_of_threads(void)
     check_bound(200, 1000, 100);
 }
 
-/* ---- T6: what ended threads leave ---- */
+/* ---- T6: memory of ended threads ---- */
 
 static unsigned dropped;
 
@@ -418,7 +418,7 @@ test_T6_ended_threads_leave_no_bytes(void)
     place_delete(&p);
 }
 
-/* A poll reads the records of threads that are registered, however many there were. */
+/* A poll reads only registered records, however many threads there were before. */
 static void
 test_a_poll_reads_registered_records_only(void)
 {

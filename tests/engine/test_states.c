@@ -133,8 +133,8 @@ test_Q7_all_but_the_finalizing_thread_shut_down(void)
     qsbr_domain_release(d);
 }
 
-/* A thread that knows a domain which was shut down and has ended goes on elsewhere, and ends:
- * it touches nothing of that domain's memory, which is gone (asan looks). */
+/* A thread had a record in a domain that was shut down and has ended.  It goes on in another
+ * domain and ends, and never touches the freed memory (or AddressSanitizer reports it). */
 static void
 test_Q7_a_domain_ends_under_threads_that_had_a_record(void)
 {

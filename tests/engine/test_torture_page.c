@@ -187,8 +187,8 @@ test_H2_H4_H5_at_every_place(void)
 #endif
 
 /* Pages of one to four blocks, which are full, empty and in use again all the time: an
- * owner, threads that retire its blocks, and two that collect and use what has become
- * free for another class.  (Of seven, where debug builds' few are not to be had.) */
+ * owner, threads that retire its blocks, and two threads that collect, and use free pages
+ * for another class.  (Seven blocks without QC_DEBUG, which cannot lower the number.) */
 #ifdef QC_DEBUG
 enum { SMALL = 256, ROUNDS = 4 };
 #else

@@ -50,7 +50,7 @@ def retired(d, _):
     del d["more"]
     return collect()
 
-# What waits, and whether the result is right.
+# The operations that wait, each with a check of its result.
 OPERATIONS = {
     "clear": (lambda d, _: d.clear(), lambda d, r: dict(d.items()) == {}),
     "copy": (lambda d, _: d.copy(), lambda d, r: dict(r.items()) == PAIRS),
@@ -67,7 +67,7 @@ d, iterator = made()
 collect()
 """
 
-# Handlers run; the collector does, in another thread; so do others' reads and writes.
+# Signal handlers, the collector in another thread, and other threads' reads and writes all run.
 LETS_IN = """
 ticks, outcome = [], []
 
@@ -102,7 +102,7 @@ for _ in range(3):
 print("over")
 """
 
-# An exception out of a handler ends the wait, and nothing has happened.
+# An exception of a signal handler ends the wait, and the container is unchanged.
 INTERRUPTED = """
 def handler(*_):
     raise KeyboardInterrupt
@@ -132,7 +132,7 @@ assert is_right(d, result), result
 print("over")
 """
 
-# A handler forks. The reader is not in the child: there the operation goes on, and ends.
+# A signal handler forks. The reader is not in the child, so the operation finishes there.
 FORKS = """
 parent, children = os.getpid(), []
 
@@ -187,7 +187,7 @@ def test_T7_a_wait_for_a_stopped_reader(build, script, operation):
     assert run_script(source, **variables) == "over"
 
 
-# At the interpreter's end nothing detaches any more: what cannot be waited for is an error then.
+# At the interpreter's end its thread cannot detach, so a wait that would last is an error.
 AT_THE_END = """
 import faulthandler, os, sys, threading
 faulthandler.dump_traceback_later(40, exit=True)

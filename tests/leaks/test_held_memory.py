@@ -104,8 +104,8 @@ def test_T7_held_memory_stops_at_the_hard_limit():
 @WAITS
 @pytest.mark.parametrize("threads", [1, 10, 200])
 def test_T7_open_batches_count_at_any_number_of_threads(threads):
-    """Threads that replace an array each, just too small to close its batch, and then block: what
-    waits is what the formula says, and writers that had begun by then may add theirs."""
+    """Threads each replace an array that is just too small to close its batch, and then block. No
+    more waits than the formula says, and what writers add that had begun by then."""
     run(
         f"""
         N, SIZE = {threads}, 800_000
@@ -141,8 +141,8 @@ def test_T7_open_batches_count_at_any_number_of_threads(threads):
 @WAITS
 @pytest.mark.parametrize("stopped", [False, True])
 def test_T7_waiting_pages_count_at_any_number_of_threads(stopped):
-    """Threads that replace small arrays, fewer than any of them would look after, and then block:
-    their pages count for the one limit, also behind a reader that is stopped."""
+    """Threads each replace small arrays, too few for a promotion of their own, and then block.
+    Their pages count toward the one limit, also behind a reader that is stopped."""
     run(
         f"""
         N, STOPPED = 60, {stopped}

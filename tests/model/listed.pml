@@ -1,15 +1,15 @@
-/* The list of locals that hold something, their owners, and the thread that looks after
- * them (src/qsbr/retire_look.c): is every batch found in the end, and by one thread (T6)?
- * README.md says what is modelled and what is not.
+/* The list of locals that hold batches, their owners, and the thread that looks after them
+ * (src/qsbr/retire_look.c): is every batch found in the end, and by one thread (T6)?
+ * README.md lists what is modelled and what is not.
  *
  * Every thread has a local, retires into it, runs its closed batches, and looks after all.
- * A batch is the number of its items.  `linked` says how often a local is on the list or
- * in the rest that the looker has taken from it: never twice, or the list is none; and in
- * the end once, where the local holds something.
+ * A batch is the number of its items.  `linked` counts how often a local is on the list or
+ * in the part of it that the looker has taken: never twice, which would break the list, and
+ * once at the end if the local holds a batch.
  *
  * Words, `closed`, `head` and `looker` change by read-modify-writes and by release stores
- * that come last; what a store buffer may delay is the owner's giving back, which is a
- * step of its own here.
+ * that come last.  A store buffer can delay only the store by which the owner gives the word
+ * back, which is a step of its own here.
  *
  * Configuration, by -D: THREADS, OPERATIONS of each.
  * Mutants: each a MUTANT_ macro; promela.py says where each is found.
@@ -96,7 +96,7 @@ inline retire()
     give_back()
 }
 
-/* retire_run.c: what is reached is run, what is not is closed again. */
+/* retire_run.c: runs the batches that are reached, and closes the others again. */
 inline run_closed()
 {
     atomic { got = closed[_pid]; closed[_pid] = 0 };

@@ -1,14 +1,15 @@
-/* One page of the heap between its owners, threads that retire its blocks and one that
- * collects (src/heap/page*.c): is it on the lists that its state names, whenever a thread
- * relies on that; is it only taken away when no block of it is in use (H3, H4, H5)?
- * README.md says what is modelled and what is not.
+/* One page of the heap between its owners, threads that retire its blocks and a thread that
+ * collects (src/heap/page*.c).  Is the page on the lists that its state names whenever a
+ * thread relies on it, and is it taken away only while no block of it is in use (H3, H4,
+ * H5)?  README.md lists what is modelled and what is not.
  *
- * The state word is one integer, and changes as a whole: a CAS compares all of it.  The
- * owner's fields and the lists are variables of their own.  The order of stores is not the
- * question here (the CASes acquire and release), so memory is sequentially consistent.
+ * The state word is one integer and changes as a whole: a CAS compares all of it.  The
+ * owner's fields and the lists are variables of their own.  The model is about the order of
+ * events, not of stores (the CASes acquire and release), so memory is sequentially
+ * consistent.
  *
- * Configuration, by -D: BLOCKS (of the page), OWNERS, RETIRERS, ADOPT (an owner's thread may end, and
- * the other one adopts the page).  Mutants: each a MUTANT_ macro.
+ * Configuration, by -D: BLOCKS (of the page), OWNERS, RETIRERS, ADOPT (an owner's thread may
+ * end, and the other one adopts the page).  Mutants: each a MUTANT_ macro.
  */
 #ifndef BLOCKS
 #define BLOCKS 1
@@ -65,7 +66,7 @@ bit tagged_by;        /* which of them gave the goal */
 #define release(l) lock[l] = false
 #define with(l) !lock[l]
 
-/* Every new state is legal.  (Mutants are found by what comes of it.) */
+/* Every new state is legal.  (ANY_STATE turns this off, to find mutants by the consequences.) */
 #ifdef ANY_STATE
 #define assert_legal() skip
 #else

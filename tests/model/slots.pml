@@ -1,6 +1,6 @@
 /* Slots of a key table that are used again (src/containers/keytable.h, K1): does a reader ever
- * miss a key that is there, or find what is not, and does a key ever go in twice?  README.md
- * says what is modelled and what is not.
+ * miss a key that is there, or find one that is not, and does a key ever go in twice?
+ * README.md lists what is modelled and what is not.
  *
  * `now` is the map's value of each key.  It changes in the step by which an operation takes
  * effect, as in moved.pml: every word that a reader finds is compared with it, and a key that a
@@ -9,7 +9,7 @@
  *
  * All keys have the same hash and so one probe sequence, slots 0 to SLOTS - 1.  Key 1 is there
  * throughout; 0 and 2 come and go.  Entries are numbered as they are inserted and never reused.
- * What only holders of the lock write, a holder reads in one step.
+ * The holder of the lock reads in one step whatever only holders of the lock write.
  *
  * Configuration, by -D: TABLES (one more than growths), READERS, OPS (of both writers together).
  * Mutants: each a MUTANT_ macro; promela.py says where each is found.

@@ -199,8 +199,8 @@ def test_K4_a_new_key_goes_in_once(key):
 
 @pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
 def test_K4_a_few_keys_come_and_go(key):
-    """Among others that stay, in slots that are used again: none is ever there twice. Caught on
-    3.15t: PLACE_BLIND."""
+    """A few keys are inserted and deleted among others that stay, in slots that are used again. No
+    key is ever there twice. Caught on 3.15t: PLACE_BLIND."""
     few, count = 2, scaled(40_000) if key(0) == 0 else scaled(10_000)
     stay, hot = [key(few + i) for i in range(5)], [key(i) for i in range(few)]
     d = ConcurrentDict.fromkeys(stay, 0)
@@ -223,7 +223,7 @@ def test_K4_a_few_keys_come_and_go(key):
 
 @pytest.mark.parametrize("key", [lambda i: i, lambda i: f"k{i}", lambda i: SameHash(i)])
 def test_K4_insertions_less_deletions(key):
-    """Of keys that come and go each insertion but the last has its deletion."""
+    """Of each key, every insertion has its deletion, but for the last if the key is there."""
     few, count = 3, scaled(10_000)
     d = ConcurrentDict()
 

@@ -84,9 +84,9 @@ def test_raising_eq_of_a_key_that_is_there(make_dict, operation):
 def test_a_key_that_goes_in_while_it_is_compared_is_there_once(
     make_our_dict, operation, others, pass_by, shared
 ):
-    """It goes where a deleted key was, before the one that the outer call compares with; with
-    `others` into a new table, with keys that `pass_by` into one that was compacted. (dict of 3.11
-    has it twice.) Caught: PLACE_BLIND."""
+    """The inner insertion uses a deleted key's slot, before the slot that the outer call compares.
+    With `others` it goes into a new table, with `pass_by` into one that was compacted. (In 3.11
+    the key is then in a dict twice.) Caught: PLACE_BLIND."""
 
     def insert():
         key.on_eq = lambda: None

@@ -1,5 +1,6 @@
-"""The same programs on the builtin and on ours, whose outcomes are compared: subclasses with ways
-of their own, errors with their messages, the views' operators on equal elements, random steps."""
+"""The same programs run on the builtin and on ours, and their outcomes are compared: subclasses
+that override methods, errors with their messages, the views' operators on equal elements, random
+steps."""
 
 import copy
 import operator
@@ -20,7 +21,7 @@ NAMES = [
 
 
 def plain(value):
-    """Comparable, and the same for the builtin and ours: with order, and with the type of every
+    """A comparable form, the same for the builtin and ours, with order and with the type of every
     number (1, 1.0 and True are different elements)."""
     if isinstance(value, dict | ConcurrentDict):
         return "dict", [(plain(k), plain(v)) for k, v in dict(value).items()]
@@ -128,8 +129,8 @@ def updated(target, *arguments, **keywords):
 
 
 def exact(base, value):
-    """A copy of a subclass's instance is one too in ours, so its pairs alone are compared, without
-    its ways."""
+    """Only the pairs of a copy, read without its overridden methods: for an instance of a subclass,
+    dict's copy is a dict and ours is of the subclass."""
     return base.copy(value) if type(value) is base else list(base.items(value))
 
 
@@ -159,7 +160,7 @@ WITH_A_SUBCLASS = {
 }
 
 
-# Where dict itself is filled it takes ours for any other mapping, and asks keys() and [].
+# When dict is filled from ours it treats ours as any mapping, and uses keys() and [].
 DICT_IS_FILLED = {"unpacking", "call", "| to dict"}
 ONLY_DICTS = {"OnlyKeys", "OnlyItem"}
 
@@ -179,7 +180,7 @@ def test_subclasses_with_ways_of_their_own(name, which):
 
 @pytest.mark.parametrize("which", range(len(subclasses(dict))))
 def test_a_copy_goes_the_way_of_dicts(which):
-    """The pairs are those of dict's copy; what makes the copy is the subclass."""
+    """The copy has the pairs of dict's copy, and is made by calling the subclass."""
     results = []
     for base in (dict, ConcurrentDict):
         instance = subclasses(base)[which]()
@@ -238,7 +239,7 @@ WITH_A_LIST_SUBCLASS = {
 @pytest.mark.parametrize("which", range(len(list_subclasses(list))))
 def test_list_subclasses_with_ways_of_their_own(name, which):
     if "itself" in name and sys.version_info < (3, 13):
-        return  # there list asks a subclass's __iter__ even for itself
+        return  # before 3.13 list uses a subclass's __iter__ even for itself
     results = [
         outcome(WITH_A_LIST_SUBCLASS[name], base, list_subclasses(base)[which]("abc"))
         for base in (list, ConcurrentList)
@@ -268,7 +269,7 @@ def comparing(base):
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("builtin, ours", [(list, ConcurrentList), (dict, ConcurrentDict)])
 def test_the_comparison_of_a_builtins_subclass_decides(builtin, ours, which):
-    """Beside one of ours as beside a builtin, on both sides and at equal and unequal lengths."""
+    """The same beside ours as beside a builtin, on both sides and for equal and unequal lengths."""
     for content in ([], [("a", 1)], [("b", 2)]):
         other = comparing(builtin)[which](content)
         for name in ["eq", "ne", *(["lt", "gt", "le"] if builtin is list else [])]:
@@ -472,7 +473,7 @@ def test_errors_and_their_messages(name):
     results = []
     for base in (dict, ConcurrentDict):
         d = base(a=1)
-        # Of a source with an error in it dict has assigned the pairs before that, ours none.
+        # From a source with an error dict has assigned the pairs before the error, ours none.
         after = None if name in ("not a sequence", "a sequence of three") else plain(d)
         results.append((outcome(ERRORS[name], d), after))
     assert results[0] == results[1]
@@ -544,7 +545,7 @@ KEYS = [0, 1, True, 1.0, 2, "a", "b", (1, "a"), None, -1, -2, 2**70, float(2**70
 
 
 def programs(seed):
-    """Steps of a program: functions of a state (two containers), drawn at random."""
+    """The steps of a random program, each a function of a state of two containers."""
     chance = random.Random(seed)
     for _ in range(60):
         yield chance.choice(STEPS), chance.randrange(10**9)

@@ -1,6 +1,6 @@
-"""What takes a whole dict calls __hash__ and __eq__ as dict does: the same program runs on dict and
-on ours, with keys that count, that raise by now, and that have become equal; the calls, the result,
-its order and the exception are compared."""
+"""Operations on a whole dict call __hash__ and __eq__ as often as dict's do. The same program runs
+on dict and on ours, with keys that count their calls, that raise after the dict was filled, or that
+have become equal since. The calls, the result, its order and the exception are compared."""
 
 import copy
 import operator
@@ -47,8 +47,8 @@ def keys(calls, colliding, begin=0, end=SIZE):
 
 
 class Case:
-    """A dict of counting keys, `same` with the same objects, `other` with equal ones, and one with
-    other keys of the same hashes."""
+    """A dict of counting keys, `same` with the same key objects, `other` with equal ones, and one
+    with different keys of the same hashes."""
 
     def __init__(self, base, colliding, gaps, shared=False):
         self.base, self.calls = base, Calls()
@@ -86,7 +86,7 @@ def ored(case, d, other):
     return d
 
 
-# Each gets a Case and returns a dict, a list, or what has an ==.
+# Each takes a Case and returns a dict, a list, or another object that can be compared.
 OPERATIONS = {
     "copy": lambda c: c.d.copy(),
     "copy.copy": lambda c: copy.copy(c.d),
@@ -137,13 +137,13 @@ OPERATIONS = {
     "dict views' repr": lambda c: repr(c.d.keys()).split("(", 1)[1],
 }
 KINDS = ["plain", "hash raises", "eq raises", "all equal"]
-# Dict takes the hashes of a source without gaps as they are, and compares its keys with one another
-# where it has some; ours compares in neither case.
+# From a dict without gaps (deleted entries) dict takes the hashes and compares no keys; with gaps
+# it compares them with each other. Ours compares none in either case.
 INTO_EMPTY = {
     *("construction", "construction with keywords", "update of an empty one"),
     *("| to an empty one", "|= to an empty one"),
 }
-# (So does dict's fromkeys of a dict, with gaps and without.)
+# (dict's fromkeys compares the keys of a dict with and without gaps.)
 # Ours reads the source to its end, hashes included, before it assigns.
 READ_FIRST = {"pairs", "pairs into others", "zip"}
 
@@ -155,7 +155,7 @@ def updated_empty(case):
 
 
 def pairs_of(value):
-    """Comparable without a call of the keys' methods."""
+    """A form that can be compared without calling the keys' methods."""
     if isinstance(value, dict | ConcurrentDict):
         value = list(value.items())
     if isinstance(value, list | ConcurrentList | tuple):
@@ -198,7 +198,7 @@ def test_calls_and_results_are_those_of_dict(name, kind, colliding, gaps, shared
     assert made == expected
 
 
-# With a plain dict on one side its keys are hashed once each, which no public function avoids.
+# A comparison with a plain dict hashes each key once, since no public function takes a hash.
 WITH_A_PLAIN_ONE = {
     "snapshot": lambda c, plain: c.d.snapshot(),
     "construction": lambda c, plain: ConcurrentDict(plain),
@@ -233,7 +233,7 @@ def test_colliding_keys_that_have_become_equal_survive_a_copy():
 
 
 def test_different_lengths_are_told_without_a_copy():
-    """No __eq__ of values either, and no memory for a copy: the lists of different length too."""
+    """Nor is __eq__ of values called, or memory taken for a copy; the same for lists."""
     case = Case(ConcurrentDict, True, False)
     values = ConcurrentList(keys(case.calls, False))
     case.calls.fail_eq = case.calls.fail_hash = True
