@@ -36,7 +36,7 @@ extern "C" {
 #define QSBRC_API_MINOR 0
 #define QSBRC_CAPSULE "qsbrcontainers._native._C_API"
 
-/* Readers and writers that wait for each other and for nobody else. */
+/* Readers and writers that wait only for each other. */
 typedef struct qsbrc_domain qsbrc_domain;
 /* A thread in a domain: that thread's alone. */
 typedef struct qsbrc_record qsbrc_record;
@@ -113,7 +113,7 @@ typedef struct qsbrc_api {
     uint64_t (*advance_deferred)(qsbrc_domain *domain, qsbrc_deferred *deferred, size_t bytes);
     /* Any.  The same without waiting for the limit; 0: nothing was counted. */
     uint64_t (*advance_now)(qsbrc_domain *domain, qsbrc_deferred *deferred);
-    /* Any.  1: the goal is known to be reached.  Looks at nobody. */
+    /* Any.  1: the goal is known to be reached.  Does not look at the readers. */
     int (*goal_reached)(qsbrc_domain *domain, uint64_t goal);
     /* Any, outside sections (0 in one).  1: reached, 0: not yet.  Looks at all records
      * and may interrupt other CPUs: once a batch of frees, not once a free. */
@@ -134,7 +134,7 @@ typedef struct qsbrc_api {
      * fail, so before the operation changes anything.  NULL: MemoryError, RuntimeError
      * (room already, another interpreter's queue), ValueError (n), a signal's. */
     qsbrc_room *(*reserve)(qsbrc_queue *queue, unsigned n);
-    /* Attached.  After the unlink: calls fn(word) once, later, when nobody can read it any
+    /* Attached.  After the unlink: calls fn(word) once, later, when no reader can read it any
      * more.  Never fails, blocks, frees or runs Python code: a lock may be held.  bytes
      * 0: something small, which may wait in a larger batch.  Any word will do, that of NULL
      * too, as where nothing was replaced: fn(0) is called.  fn is not NULL: a fatal error. */

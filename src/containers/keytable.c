@@ -160,15 +160,16 @@ move_words(keytable *old, keytable *new)
 {
     keytable_entry *from = keytable_entries(old), *to = keytable_entries(new);
     uint32_t used = qc_load_relaxed(&keytable_counts(old)->used), n = 0;
-    /* release: partner is the acquire load in keytable_unchanged, which has not met
-     * MOVED.  (For who has, the CAS below orders it too.) */
+    /* release: partner is the acquire load in keytable_unchanged, in a thread that has not
+     * met MOVED.  Without it that thread could find an incomplete table.  (A thread that has
+     * met MOVED is ordered by the CAS below, too.) */
     qc_store_release(&old->next, new);
     qc_yield("next");
     for (uint32_t i = 0; i < used; i++) {
         qc_word word = qc_load_relaxed(&from[i].value);
         if (word == WORD_DELETED)
             continue;
-        if (word == WORD_MOVED) { /* by who began it: see keytable_mend */
+        if (word == WORD_MOVED) { /* by the thread that began: see keytable_mend */
             n++;
             continue;
         }

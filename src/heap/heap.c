@@ -259,7 +259,7 @@ has_retired(heap_page *p)
            qc_load_relaxed(&p->used) != qc_load_relaxed(&p->n_free);
 }
 
-/* Whether nobody can read a block of the heap any more; waits for half a second. */
+/* Whether no reader can read a block of the heap any more; waits for half a second. */
 static bool
 grace_is_over(heap *h)
 {

@@ -1,8 +1,8 @@
-/* What a fork leaves of a heap (Q10), and the locks that ask for it. */
+/* Repairs a heap in the child of a fork (Q10); its locks check whether that is due. */
 #include "heap/page.h"
 
-/* Nobody else is in a page whose thread is gone, or that is the common local's:
- * whoever comes to have it asks for its lock first. */
+/* For a page whose thread is gone, or that is the common local's.  No other thread uses it,
+ * since a thread that gets it takes its local's lock first. */
 static void
 recount(heap_page *p)
 {

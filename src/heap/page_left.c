@@ -27,8 +27,8 @@ hand_over(heap_local *from, heap_page *p, heap_local *to)
 
 /* Makes up to LEFT_PAGES listed pages of an ended thread orphans.  (A page on no list follows
  * when a block of it is given back.)  Pages that wait stay with the old local, at the end of
- * their lists, until their readers have left.  True: the next local's turn, since no page is
- * left or only waiting ones were found first.  (the heap's lock; only this function holds the
+ * their lists, until their readers have left.  True: it is the next local's turn, since all
+ * pages were visited or some of them wait.  (the heap's lock; only this function holds the
  * locks of two locals) */
 static bool
 leave(heap_local *left, heap_local *orphans)

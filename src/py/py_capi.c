@@ -275,8 +275,8 @@ unregister_thread(qsbrc_record *opaque)
 
 /* ---- sections ---- */
 
-/* A count of sections that is wrong would make all later ones protect nothing: whoever
- * gets it wrong is told, in a way that cannot be missed. */
+/* With a wrong count of sections all later sections would protect nothing, so a wrong call
+ * ends the process. */
 static void
 expect_nesting(qsbrc_record *rec, bool right, const char *message)
 {

@@ -178,7 +178,7 @@ look_around(qsbrc_queue *queue)
     threads_exception set = threads_put_aside();
     retire_local *local = local_of(queue);
     if (local == NULL)
-        PyErr_Clear(); /* no memory now: somebody else comes */
+        PyErr_Clear(); /* no memory now; a later safe point does the work */
     else if (!qsbr_is_asked(local->rec))
         ; /* its first operation here */
     else if (leave_it(queue, local))
@@ -277,8 +277,8 @@ queue_free(qsbrc_queue *queue)
     drop_user(queue);
 }
 
-/* What waits in a queue may be what keeps its module alive, so that nobody would ever
- * come to free it. */
+/* A queue is drained here, not by its module: an item that waits in it may be the last
+ * reference that keeps the module alive, and then the module never frees it. */
 void
 qc_capi_drain(void)
 {

@@ -158,11 +158,11 @@ int dict_merge(dict_object *d, PyObject *source);
 PyObject *dict_snapshot(dict_object *d);
 Py_ssize_t dict_length(PyObject *self);
 int dict_clear_all(dict_object *d);
-/* Deallocation and tp_clear: nobody else reads. */
+/* Deallocation and tp_clear: no other thread reads. */
 void dict_drop_table(dict_object *d);
 int dict_tp_clear(PyObject *self);
 
-/* A ConcurrentDict or of a subclass, whatever interpreter's.  No safe point. */
+/* A ConcurrentDict or an instance of a subclass, of any interpreter.  No safe point. */
 bool dict_check(PyObject *op);
 /* A new empty dict of `type`. */
 PyObject *dict_new_empty(PyTypeObject *type, qc_state *state, uint64_t entries);

@@ -167,9 +167,9 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, dict_miss miss, qc_
         return DICT_FAILED;
     }
     if (r == KEYTABLE_HIT && only_insert) {
-        /* The lock does not hold off K2's assignments, a section holds off the
-         * drop of what they replace: the word is loaded again in one.  (Nobody
-         * deletes or moves it: that takes the lock.) */
+        /* The lock does not hold off K2's assignments, but a section holds off the drop of
+         * the values that they replace, so the word is loaded again in one.  (It is not
+         * deleted or moved meanwhile, which takes the lock.) */
         qsbr_enter(p->rec);
         *current = qc_load_acquire(&pos.entry->value);
         refs_retain(*current);

@@ -5,9 +5,9 @@
 
 /* ---- dropping a whole table ---- */
 
-/* Keys, values and table: nobody reads them any more.  retire_fn for a cleared
- * table (K8), and the way of unshared ones.  An iterator may still pin the memory;
- * it uses addresses only, since the table is not current. */
+/* Drops keys, values and table, which no reader reads any more.  It is the retire_fn of a
+ * cleared table (K8); a table that is not shared, and a moment, are dropped directly.  An
+ * iterator may still pin the memory; it uses addresses only, since the table is not current. */
 static void
 drop_table_item(uint64_t arg)
 {
@@ -24,8 +24,8 @@ drop_table_item(uint64_t arg)
     keytable_unref(t);
 }
 
-/* Nobody else has the dict: if its lock is held, by a thread that a fork left behind
- * (Q10). */
+/* No other thread has the dict, so if its lock is held, then by a thread that a fork left
+ * behind (Q10). */
 static void
 mend_alone(dict_object *d)
 {
@@ -52,9 +52,8 @@ dict_drop_table(dict_object *d)
     }
 }
 
-/* For the collector: nobody but finalizers can come here any more, and those may
- * put things back, so each pair is taken out before it is dropped, and no more
- * than there were. */
+/* For the collector.  Only finalizers can reach the dict any more, and they may insert pairs.
+ * So each pair is taken out before it is dropped, and no more pairs than there were. */
 int
 dict_tp_clear(PyObject *self)
 {

@@ -54,8 +54,9 @@ scan(qsbr_domain *domain, uint64_t seq)
     return lowest;
 }
 
-/* Only ever raised, and after the barrier.  release: partner is the load in
- * first_half; whoever goes without a barrier on its word comes after this one. */
+/* Only ever raised, and after the barrier.  release: partner is the load in first_half.
+ * Without it a poll that leaves its barrier out because of `fenced` could scan before this
+ * barrier. */
 static void
 raise_fenced(qsbr_domain *domain, uint64_t seq)
 {

@@ -31,7 +31,7 @@
  * Two orders that look right and are not (model checkers find the use after
  * free in each; keep them out):
  *  - A goal that was never added (`wr_seq + 2` read without the RMW, to be
- *    reached when somebody else advances): it can be read while the unlink
+ *    reached when another thread advances): it can be read while the unlink
  *    still sits in the store buffer, so readers that enter at that very goal
  *    may see X.  Deferring is done by batches instead: take the batch, advance
  *    once, tag what was taken (retire.h).
@@ -48,7 +48,7 @@
  * the word of one that has not finished is a use after free.)
  *
  * Guarantees that live here
- *  Q1  Memory unlinked before advance() returned g is read by nobody once
+ *  Q1  No reader reads memory that was unlinked before advance() returned g once
  *      poll(g) said yes.  Sequences are 64 bits, odd (0 is offline), compared by
  *      difference; debug builds start near the wrap.
  *  Q2  A section never blocks, never calls Python, never allocates, and is a
@@ -101,8 +101,8 @@
 #define QSBR_START ((uint64_t)1)
 #endif
 
-/* A thread looks after the queue every so many operations even if nobody asked
- * (T6: what threads that went quiet have left). */
+/* A thread has a safe point at least every so many operations, even if none is asked for
+ * (T6: for the batches of threads that went quiet). */
 #define QSBR_LOOK_EVERY 1024
 
 /* Q7 */
@@ -117,7 +117,7 @@ struct qsbr_record {
     qsbr_domain *domain;
     uint32_t nesting;             /* (owner) sections nest; the outermost stores */
     int32_t look_in;              /* (owner) operations until the next safe point looks around */
-    _Atomic uint32_t holds_forks; /* written by the owner, read by who forks (Q10) */
+    _Atomic uint32_t holds_forks; /* written by the owner, read by a forking thread (Q10) */
 
     /* The second is cold. */
     _Alignas(QC_LINE_PAIR) _Atomic uint32_t refs; /* Q5 */
@@ -240,7 +240,7 @@ typedef struct {
 uint64_t qsbr_advance_deferred(qsbr_domain *domain, qsbr_deferred *deferred, size_t bytes);
 uint64_t qsbr_advance_now(qsbr_domain *domain, qsbr_deferred *deferred);
 
-/* Whether nobody can still read what was unlinked before advance() returned
+/* Whether no reader can still read memory that was unlinked before advance() returned
  * `goal`.  goal_reached looks at the cache only; poll scans the records, with
  * one heavy barrier, and must be called outside sections of `domain`. */
 bool qsbr_poll(qsbr_domain *domain, uint64_t goal);
@@ -417,8 +417,8 @@ static inline void
 qsbr_quiescent_state(qsbr_record *rec)
 {
     qc_assert(rec->nesting == 1);
-    /* As an exit and an enter; the offline moment between them is nobody's loss
-     * and keeps one argument for both. */
+    /* An exit and an enter: the offline moment between them does no harm, and one argument
+     * covers both. */
     qsbr_exit(rec);
     qsbr_enter(rec);
 }
