@@ -71,11 +71,12 @@
  *      and makes one advance and one goal for all that it takes.  A local is found by its
  *      record's number.  Each look frees what ended threads leave beside batches in a few
  *      locals, and retire_collect in all; records and locals serve the next threads.
- *  T7  What is held, open batches included, is at most retire_bound(largest block): the
- *      one limit RETIRE_HARD_BYTES plus twice the largest block.  So a writer may begin
+ *  T7  What is held, open batches and the heap's waiting pages included, is at most
+ *      retire_bound(largest block): the one limit RETIRE_HARD_BYTES plus twice the largest
+ *      block.  So a writer may begin
  *      while no more than the limit and one such block are held.  If the largest block is
- *      above RETIRE_MAX_BYTES, it may begin only below half of RETIRE_MAX_BYTES and half of
- *      that block: the last large block is freed before the next is made, so a container
+ *      above RETIRE_MAX_BYTES, no more than half of RETIRE_MAX_BYTES plus half of that block
+ *      may be held: the last large block is freed before the next is made, so a container
  *      that is filled and cleared holds little more than its live data (measured, a list of
  *      200,000: peak 1.5 instead of 2.3 x).  A writer asks retire_must_wait before it
  *      changes anything, and then calls retire_make_room until there is room.  Writers that
@@ -90,7 +91,8 @@
  *      batch, and walks no batch while it is not reached.  Closed batches are chained in the
  *      order in which they were closed, so their goals ascend.  Adopted batches are the
  *      exception; they wait for those before them.  After a poll that says no, no thread
- *      polls again before RETIRE_POLL_NS and eight times the poll's duration have passed.
+ *      polls again before RETIRE_POLL_NS and eight times the poll's duration, up to 1 ms,
+ *      have passed.
  *  T8  retire_drain at the interpreter's exit runs all that can be run.
  *  T9  The counters are atomics, read at any time.
  *  Q7  The queue is freed by its last reference: the interpreter's and those of

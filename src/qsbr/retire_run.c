@@ -47,9 +47,9 @@ typedef enum {
     COLLECT,   /* all, after another looker */
 } patience;
 
-/* T7: after a poll that says no, the next one comes after eight times its duration, or
- * after retire_limit.poll_ns if that is more.  So unsuccessful polls take a bounded part of
- * the time of all threads together. */
+/* T7: after a poll that says no, the next one comes after eight times its duration (at most
+ * POLL_PAUSE_MOST ns), or after retire_limit.poll_ns if that is more.  So unsuccessful polls
+ * take a bounded part of the time of all threads together. */
 #define POLL_PAUSE_MOST (1000 * 1000)
 
 static bool
