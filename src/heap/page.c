@@ -352,9 +352,10 @@ page_alloc(heap_local *l, unsigned class)
     if (qc_likely(p != NULL)) {
         qc_yield("page hint");
         uint64_t s = qc_load_relaxed(&p->state);
-        /* acquire: partners are the CASes by which blocks came back.  Without it pop could
-         * miss the links that their threads stored.  If the tag is still this local's when
-         * the CAS succeeds, the fields that page_has_block read were its own. */
+        /* acquire: partners are the CASes by which the last blocks came back.  Without it the
+         * new user of a block could write to it before its last user was done.  If the tag is
+         * still this local's when the CAS succeeds, the fields that page_has_block read were
+         * its own. */
         if (qc_likely((s & STATE_TAG) == l->tag && page_has_block(p))) {
             qc_yield("page alloc");
             if (qc_likely(page_cas(p, &s, (s & ~STATE_PHASE) + 1)))

@@ -62,8 +62,8 @@ retire_batch_of(uintptr_t word)
 
 /* Whether the owner, which found `was`, has to list its local.  The owner finds IN_HAND only
  * after a fork that stopped waiting after its second.  Whether the local is on the list is
- * unknown then, and the owner does not list it: an unlisted local is found late, a local that
- * is listed twice breaks the list. */
+ * unknown then, and the owner does not list it: only its owner runs the batches of an unlisted
+ * local, but a local that is listed twice breaks the list. */
 static inline bool
 retire_is_off(uintptr_t was)
 {
