@@ -60,7 +60,7 @@ place_in(heap_table *table, qsbr_record *rec)
 static heap_table *
 table_new(uint32_t n)
 {
-    heap_table *table = calloc(1, sizeof *table + n * sizeof table->first[0]);
+    heap_table *table = calloc(1, sizeof *table + n * sizeof(void *));
     if (table != NULL)
         table->mask = n - 1;
     return table;
@@ -84,7 +84,7 @@ fill_table(heap *h, heap_table *table)
 void
 heap_mend_by_record(heap *h)
 {
-    memset(h->by_record->first, 0, (h->by_record->mask + 1) * sizeof h->by_record->first[0]);
+    memset(h->by_record->first, 0, (h->by_record->mask + 1) * sizeof(void *));
     fill_table(h, h->by_record);
 }
 
