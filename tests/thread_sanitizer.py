@@ -67,7 +67,7 @@ def environment(interpreter: interpreters.Interpreter, installer: Path) -> Path:
         project = tomllib.loads((venvs.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         needed = [*project["build-system"]["requires"], *venvs.mimalloc()]
         for requirement in project["project"]["optional-dependencies"]["test"]:
-            needed += [requirement] if re.match("pytest|hypothesis", requirement) else []
+            needed += [requirement] if re.match("pytest|hypothesis|packaging", requirement) else []
         pip = [str(installer), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         venvs.call([*pip, "--target", packages, *needed])
         build = [str(executable), "setup.py", "--quiet", "build", "--build-lib", packages]
