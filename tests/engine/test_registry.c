@@ -91,6 +91,17 @@ let_go(stepper *s, parked *p)
     qc_yield_hook = NULL;
 }
 
+/* A thread that has a table already, so that its next registration comes to the registry's
+ * lock and to none before that. */
+static stepper *
+stepper_with_table(member *elsewhere)
+{
+    stepper *s = stepper_new();
+    *elsewhere = (member){.domain = domain_new()};
+    stepper_run(s, do_register, elsewhere);
+    return s;
+}
+
 static unsigned
 chunks(qsbr_domain *d)
 {
@@ -108,7 +119,8 @@ register_two_at_once(unsigned before, unsigned chunks_after)
     stepper *others[2 * QSBR_CHUNK_RECORDS];
     for (unsigned i = 0; i < before; i++)
         others[i] = reader_new(d);
-    stepper *a = stepper_new(), *b = stepper_new();
+    member elsewhere[2];
+    stepper *a = stepper_with_table(&elsewhere[0]), *b = stepper_with_table(&elsewhere[1]);
     parked pa = {.m = {.domain = d}}, pb = {.m = {.domain = d}};
     start_parked(a, &pa, do_register);
     start_parked(b, &pb, do_register);
@@ -130,6 +142,8 @@ register_two_at_once(unsigned before, unsigned chunks_after)
     CHECK_EQ(registered(d), 0);
     CHECK_EQ(records_in_use(d), 0);
     qsbr_domain_release(d);
+    for (int i = 0; i < 2; i++)
+        qsbr_domain_release(elsewhere[i].domain);
 }
 
 static void
@@ -145,13 +159,15 @@ static void
 test_Q9_shut_down_while_a_thread_registers(void)
 {
     parked p = {.m = {.domain = domain_new()}};
-    stepper *s = stepper_new();
+    member elsewhere;
+    stepper *s = stepper_with_table(&elsewhere);
     start_parked(s, &p, do_register);
     qsbr_shut_down(p.m.domain, NULL);
     let_go(s, &p);
     CHECK_EQ(qsbr_state_of(p.m.rec), QSBR_SHUTTING_DOWN);
     stepper_end(s);
     qsbr_domain_release(p.m.domain);
+    qsbr_domain_release(elsewhere.domain);
 }
 
 /* The registry and the thread let go of a record at once, in either order. */
