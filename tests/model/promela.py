@@ -10,7 +10,8 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 COMPILER = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), None)
 LIMIT, LARGE_LIMIT = 300, 1500  # seconds
-DEPTH = {"page": 9_000_000}  # else a thousand is enough so far
+# Where threads go on for ever, paths are long; else a thousand is enough so far.
+DEPTH = {"page": 9_000_000, "values_dict": 10_000_000, "values_list": 10_000_000}
 
 
 def what_is_lacking():
@@ -54,6 +55,8 @@ MODELS = {
     "H4: two owners": Model("page", "", WITHOUT),
     "H4: two blocks, two that retire": Model("page", "OWNERS=1 BLOCKS=2 RETIRERS=2", WITHOUT),
     "H5: an owner that ends": Model("page", "ADOPT", WITHOUT),
+    "K8: a key's value": Model("values_dict", "", WITHOUT),
+    "K8: a list's elements": Model("values_list", "", WITHOUT),
 }
 LARGER = {
     "Q1: two readers come twice, fenced": Model("qsbr", "READERS=2 SECTIONS=2 FENCED"),
@@ -67,6 +70,8 @@ LARGER = {
     "H4: two owners, two blocks": Model("page", "BLOCKS=2", WITHOUT),
     "H4: three blocks, two that retire": Model("page", "OWNERS=1 BLOCKS=3 RETIRERS=2", WITHOUT),
     "H5: an owner that ends, two blocks": Model("page", "BLOCKS=2 ADOPT", WITHOUT),
+    "K8: a key's value, given by another": Model("values_dict", "GIVEN", WITHOUT),
+    "K8: a list's elements, dropped late": Model("values_list", "DROPPER", WITHOUT),
     "K3: two readers, two assignments": Model("moved", "READERS=2 ASSIGNERS=2", WITHOUT),
     "K1: five changes": Model("slots", "OPS=5", WITHOUT),
     "K1: two readers": Model("slots", "OPS=3 READERS=2", WITHOUT),
@@ -118,6 +123,27 @@ MUTANTS = {
     "SETTLE_BLIND": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
     "TAG_EARLY": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
     "EMPTY_NOT_SETTLED": Model("page", "BLOCKS=2 ANY_STATE", WITHOUT),
+    "NO_SECOND_LOOK": Model("values_dict", "", WITHOUT),
+    "LOOK_BEFORE_TRY": Model("values_dict", "", WITHOUT),
+    "INCREF_NOT_TRY": Model("values_dict", "", WITHOUT),
+    "NOT_LET_GO": Model("values_dict", "", WITHOUT),
+    "NO_TRY_ENABLE": Model("values_dict", "", WITHOUT),
+    "ENABLED_TOO_LATE": Model("values_dict", "", WITHOUT),
+    "DELETION_DROPS_FIRST": Model("values_dict", "", WITHOUT),
+    "DROP_BEFORE_DELETED": Model("values_dict", "", WITHOUT),
+    "DELETED_NOT_EXCHANGED": Model("values_dict", "", WITHOUT),
+    "MOVED_NOT_SAID": Model("values_dict", "", WITHOUT),
+    "LIST_NO_SECOND_LOOK": Model("values_list", "", WITHOUT),
+    "LIST_LOOK_AT_WORD_ONLY": Model("values_list", "", WITHOUT),
+    "NO_LOOK_AT_WORD": Model("values_list", "", WITHOUT),
+    "NO_LOOK_AT_SIZE": Model("values_list", "", WITHOUT),
+    "SIZE_BEFORE_WORD": Model("values_list", "", WITHOUT),
+    "SIZE_AFTER_WORD": Model("values_list", "", WITHOUT),
+    "LIST_INCREF_NOT_TRY": Model("values_list", "", WITHOUT),
+    "ASSIGNMENT_DROPS_FIRST": Model("values_list", "", WITHOUT),
+    "POP_DROPS_FIRST": Model("values_list", "", WITHOUT),
+    "DROP_BEFORE_PUBLISHED": Model("values_list", "", WITHOUT),
+    "ARRAY_NOT_PINNED": Model("values_list", "", WITHOUT),
 }
 PROPERTY = {
     "qsbr": r"assertion violated.*\b(hold|freed)\b",
@@ -125,10 +151,13 @@ PROPERTY = {
     "moved": r"assertion violated.*\b(now|was_absent|next)\b",
     "slots": r"assertion violated.*\b(now|was_absent)\b",
     "page": r"assertion violated.*\b(listed|waiting|untouched|busy)\b",
+    "values_dict": r"assertion violated.*\b(count|seen|changed|hold)\b",
+    "values_list": r"assertion violated.*\b(count|seen|missing|changed|hold)\b",
 }
 INCOMPLETE = "Search not completed|max search depth too small|out of memory|error:"
 # Threads that never end.
 ENDLESS = {"memory", "owner", "retirer", "collector"}
+ENDLESS |= {"stranger", "reads", "assigns", "writes", "drops", "counts"}
 
 
 def run(command, folder, limit):
