@@ -23,6 +23,7 @@ import hashlib
 import os
 import re
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -101,6 +102,15 @@ def sanitizers():
     return switch("SANITIZE", "address|undefined|address,undefined|thread")
 
 
+def refuse(version, is_free_threaded):
+    """Ends the build where the interpreter lacks what src/py/py_try.h needs."""
+    if is_free_threaded and version < (3, 14):
+        raise SystemExit(
+            "error: free-threaded CPython 3.13 has no PyUnstable_TryIncRef(), which qsbrcontainers "
+            "needs: use 3.14t or newer, or an interpreter with a GIL."
+        )
+
+
 def build_base():
     """A build directory for this interpreter and these switches alone.
 
@@ -123,6 +133,8 @@ class BuildExt(build_ext):
         ext.extra_link_args += link.link_args
         super().build_extension(ext)
 
+
+refuse(sys.version_info, bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
 
 if sys.platform == "darwin":
     # The static library is for one architecture; a universal interpreter would ask for two.

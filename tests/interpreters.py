@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 OLDEST, NEWEST = (3, 11), (3, 15)
 # Free-threaded ones first: they are what this package is for.
-NAMES = ["3.15t", "3.14t", "3.13t", "3.15", "3.14", "3.13", "3.12", "3.11"]
+NAMES = ["3.15t", "3.14t", "3.15", "3.14", "3.13", "3.12", "3.11"]
 
 # Run by every candidate: says what it is, and what it lacks to build an extension.
 PROBE = """

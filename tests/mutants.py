@@ -295,22 +295,14 @@ BREAKS = {
         "an element is read without a second look at the size", (debug("ptrarray_between"),)
     ),
 }
-# In src/py: these are noticed by Python tests, sooner or later, with an extension built by
-# QSBRCONTAINERS_BREAK. They are not run here.
+# In src/py, or seen from there: Python tests notice these, sooner or later, with an extension
+# built by QSBRCONTAINERS_BREAK. They are not run here; a model's mutant that is broken alike is.
 IN_PYTHON = {
     "DELETE_BLIND": (
         "a deletion takes what was there before the lock was taken",
         "races/test_dict_writes",
     ),
     "INCR_NOT_CAS": ("incr() stores instead of comparing and setting", "races/test_dict_writes"),
-    "LIST_POP_AT_ONCE": (
-        "pop() drops the list's reference without a grace period",
-        "races/test_list_pop",
-    ),
-    "LIST_DRAIN_AT_ONCE": (
-        "drain() drops the list's references without a grace period",
-        "races/test_list_pop",
-    ),
     "LIST_SHIFT_IN_PLACE": (
         "insert(), reverse() and the like shift elements under readers",
         "races/test_list_moments",
@@ -356,6 +348,31 @@ IN_PYTHON = {
         "races/test_get_or_create",
     ),
 }
+# With mutants of models.
+MODELLED = {
+    "VALUE_NO_SECOND_LOOK": Break(
+        "a reader does not look again whether the object that it holds is the value",
+        (spin("NO_SECOND_LOOK"), spin("LIST_NO_SECOND_LOOK")),
+        "races/test_values_placed",
+    ),
+    "LIST_LOOKS_AT_WORD": Break(
+        "nor, in a list, whether the array is still the published one, and the index covered",
+        (spin("LIST_LOOK_AT_WORD_ONLY"), spin("NO_LOOK_AT_SIZE")),
+        "races/test_values_placed",
+    ),
+    "VALUE_DROPPED_FIRST": Break(
+        "clear() drops the values before it says DELETED in their places",
+        (spin("DROP_BEFORE_DELETED"), spin("DELETION_DROPS_FIRST")),
+        "races/test_values_placed",
+    ),
+    "VALUE_NOT_ENABLED": Break(
+        "a value is stored that readers of other threads cannot take references to",
+        (spin("NO_TRY_ENABLE"),),
+        "races/test_values_placed",
+    ),
+}
+BREAKS.update(MODELLED)
+IN_PYTHON.update({name: (one.what, one.later) for name, one in MODELLED.items()})
 
 
 class Workplace:
@@ -485,10 +502,15 @@ def table() -> str:
         "| --- | --- | --- | --- |",
     ]
     for name, one in BREAKS.items():
+        if name in MODELLED:
+            continue
         checks = ", ".join(dict.fromkeys(str(check) for check in one.checks))
         lines.append(f"| {name} {one.note}".rstrip() + f" | {one.what} | {checks} | {one.later} |")
     for name, (what, test) in IN_PYTHON.items():
-        lines.append(f"| {name} | {what} | | tests/{test}.py |")
+        checks = ", ".join(map(str, MODELLED[name].checks)) if name in MODELLED else ""
+        # Two mutants of one model are named once.
+        checks = ", ".join(dict.fromkeys(checks.split(", "))) + " " * bool(checks)
+        lines.append(f"| {name} | {what} | {checks}| tests/{test}.py |")
     return "\n".join(lines)
 
 

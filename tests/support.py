@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,7 +112,9 @@ def touch(container, times=1):
     `times`, also often enough for deferred reference counting where there is such a thing."""
 
     def use():
-        for _ in range(times):
+        for i in range(times):
+            if i == MANY_TOUCHES // 2:
+                time.sleep(0.003)  # longer than conftest.py's QSBRCONTAINERS_SETTLE_MS
             len(container)
             for _ in container:
                 break

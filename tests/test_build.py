@@ -4,6 +4,7 @@ import ctypes
 import importlib.machinery
 import importlib.metadata
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -150,3 +151,26 @@ def test_installed_files_include_types_and_licences():
 
 def _is_sanitized():
     return any(name.startswith(("__asan", "__tsan", "__ubsan")) for name, _ in nm(NATIVE))
+
+
+def test_a_build_for_free_threaded_3_13_stops_with_one_sentence():
+    """As setup.py would there: the function that it calls with what the interpreter is."""
+    text = (ROOT / "setup.py").read_text()
+    start = text.index("def refuse(")
+    scope = {}
+    exec(text[start : text.index("def build_base(")], scope)
+    with pytest.raises(SystemExit, match="^error: free-threaded CPython 3.13 .* newer.*GIL.$"):
+        scope["refuse"]((3, 13, 1), True)
+    scope["refuse"]((3, 13, 1), False)
+    scope["refuse"]((3, 14, 0), True)
+
+
+def test_the_sources_refuse_free_threaded_3_13(tmp_path):
+    """The same for who compiles them without setup.py."""
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    macros = "#define PY_VERSION_HEX 0x030D0000\n#define Py_GIL_DISABLED 1\n"
+    (tmp_path / "Python.h").write_text(macros)
+    (tmp_path / "try.c").write_text('#include "py/py_try.h"\n')
+    call = [*compiler, "-fsyntax-only", f"-I{tmp_path}", f"-I{ROOT / 'src'}", tmp_path / "try.c"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode != 0 and "use 3.14t or newer" in done.stderr

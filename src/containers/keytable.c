@@ -1,4 +1,4 @@
-#include "containers/keytable.h"
+#include "containers/keytable_values.h"
 
 #include <string.h>
 
@@ -409,6 +409,16 @@ keytable_swap(keymap *map, keytable *t)
     qc_yield("swapped");
     keytable_check(map);
     return old;
+}
+
+qc_word
+keytable_take_word(keytable *t, uint32_t at)
+{
+    /* release: partner is the second look in keytable_is_still; acquire: the object is
+     * complete. */
+    qc_word word = qc_exchange_acq_rel(&keytable_entries(t)[at].value, WORD_DELETED);
+    qc_yield("cleared word");
+    return word;
 }
 
 /* ---- what a fork left half done (Q10) ---- */

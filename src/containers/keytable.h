@@ -19,8 +19,8 @@
  * replaced the key's word becomes MOVED only after the next table holds it, index
  * included.  A reader can miss a key that goes into a slot which the reader has already
  * passed; that key was absent before its insertion, while the reader was under way.
- * Key, value and table memory outlive the section (qsbr.h), since the table retires
- * everything that it drops.
+ * Key and table memory outlive the section (qsbr.h), since the table retires what it
+ * drops of these.  Values do not wait (K8).
  *
  * Why a DUMMY is reused.  All slots that one key leaves behind lie on its own probe
  * sequence, which would otherwise only get longer.  An insertion takes the first free
@@ -79,6 +79,7 @@
  *      generation, so in the child of a fork the freezes of threads that are gone do not
  *      count.  Nor does that of the forking thread itself, if a signal handler forked while
  *      it waited: it freezes again (keytable_freeze_holds).
+ *  K8  Values: keytable_values.h.
  *  K9  A map takes exactly KEYTABLE_MAX_KEYS keys, 1.43 * 10^9.
  *  Q10 A fork's child may have a map whose lock was held by a thread that is gone.
  *      What readers follow (the table, its index, entries, words, `next`) is right
@@ -499,18 +500,6 @@ QC_NOINLINE void keytable_forget_freezes(keymap *map);
  * twice, or cut short by a fork and done again, it is the same.  Returns the table
  * that was replaced, as keytable_make_room does, or NULL. */
 keytable *keytable_mend(keymap *map);
-
-/* K7: with the lock, and frozen if shared: a new table with the live entries in order, which
- * no other thread knows.  Hashes and keys are taken as they are, without a comparison.  The
- * caller takes references to keys and words before it unlocks.  NULL: no memory. */
-keytable *keytable_copy(keymap *map);
-
-/* Publishes a table that no other thread knows, from keytable_new_empty or
- * keytable_copy; returns the old one, whose live words and their keys the caller
- * drops, after the grace period if shared.  A shared map is frozen, or has no live
- * word: then no assignment without the lock can succeed (K2: from a live word only). */
-keytable *keytable_new_empty(heap *h);
-keytable *keytable_swap(keymap *map, keytable *t);
 
 /* ---- tables ---- */
 

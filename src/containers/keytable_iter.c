@@ -24,6 +24,7 @@ keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec)
     do
         c->table = keytable_in_section(map, rec);
     while (!pin(c->table));
+    c->found = NULL;
     c->at = 0;
     /* acquire: partner is the release in keytable_insert. */
     c->end = qc_load_acquire(&keytable_counts(c->table)->used);
@@ -41,19 +42,20 @@ same_key(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 /* In a section: whether an entry of the cursor's table is still in the map, and its key and
  * word by now. */
 QC_INLINE bool
-look(keytable *t, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_word *key,
+look(keytable_cursor *c, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_word *key,
      qc_word *word)
 {
     qc_yield("step");
-    /* The table is looked up before the word is read: while it is current,
-     * in this section, what the word refers to is not dropped. */
+    /* The table is looked up before the word is read: if it is current, in
+     * this section, the key of a live word is not dropped. */
     keytable *current = keytable_in_section(map, rec);
     qc_word w = qc_load_acquire(&e->value);
     if (w == WORD_DELETED)
         return false;
-    if (current == t && w != WORD_MOVED) {
+    if (current == c->table && w != WORD_MOVED) {
         *key = e->key;
         *word = w;
+        c->found = e;
         return true;
     }
     /* Replaced, or being replaced at this moment: the key by its address. */
@@ -66,6 +68,7 @@ look(keytable *t, keytable_entry *e, keymap *map, const qsbr_record *rec, qc_wor
         return false;
     *key = pos.entry->key;
     *word = pos.word;
+    c->found = pos.entry;
     return true;
 }
 
@@ -74,7 +77,7 @@ keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_word *
 {
     keytable_entry *entries = keytable_entries(c->table);
     for (int n = 0; n < STEP_ENTRIES && c->at < c->end; n++)
-        if (look(c->table, &entries[c->at++], map, rec, key, word))
+        if (look(c, &entries[c->at++], map, rec, key, word))
             return KEYTABLE_ITEM;
     return c->at < c->end ? KEYTABLE_AGAIN : KEYTABLE_END;
 }
@@ -85,7 +88,7 @@ keytable_step_back(keytable_cursor *c, keymap *map, const qsbr_record *rec, qc_w
 {
     keytable_entry *entries = keytable_entries(c->table);
     for (int n = 0; n < STEP_ENTRIES && c->end > 0; n++)
-        if (look(c->table, &entries[--c->end], map, rec, key, word))
+        if (look(c, &entries[--c->end], map, rec, key, word))
             return KEYTABLE_ITEM;
     return c->end > 0 ? KEYTABLE_AGAIN : KEYTABLE_END;
 }

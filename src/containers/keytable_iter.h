@@ -15,7 +15,8 @@
  * may equal a key that the cursor has passed already: entries are never repeated, keys
  * that were deleted and inserted again may be. */
 typedef struct {
-    keytable *table; /* pinned */
+    keytable *table;       /* pinned */
+    keytable_entry *found; /* where the last step found its word, good in its section */
     uint32_t at, end;
 } keytable_cursor;
 
@@ -23,9 +24,9 @@ typedef enum { KEYTABLE_END, KEYTABLE_ITEM, KEYTABLE_AGAIN } keytable_stepped;
 
 /* In a section: pins the current table. */
 void keytable_cursor_init(keytable_cursor *c, keymap *map, const qsbr_record *rec);
-/* In a section: one step.  ITEM: key and word, valid in this section.  AGAIN: a
- * bounded number of entries was passed without finding one (Q2): leave the
- * section and come again. */
+/* In a section: one step.  ITEM: a key, valid in this section, and a word, which was
+ * found in c->found (K8).  AGAIN: a bounded number of entries was passed without finding
+ * one (Q2): leave the section and come again. */
 keytable_stepped keytable_step(keytable_cursor *c, keymap *map, const qsbr_record *rec,
                                qc_word *key, qc_word *word);
 

@@ -15,9 +15,8 @@
  * is for:
  *
  *   - A pop lowers the size and leaves the word.  A reader that found the index
- *     covered before that took its section before that, and the word's reference
- *     waits for it: the list's own is retired after the unlink, which is the
- *     store of the lower size.
+ *     covered before that may load the word of an object that is gone by now, so
+ *     it looks a second time after it has taken a reference (ptrarray_read.h).
  *   - The next append writes the popped slot before it raises the size.  A reader
  *     that found the index covered long ago may load that word early.  It
  *     acquires the word, so it sees the pop that came before it, and the second
@@ -25,9 +24,9 @@
  *     first case the list was too short at that moment and IndexError is right,
  *     in the second the word is in the list.
  *
- * So reading by index takes two looks and no retry: it is wait-free.  An array
- * that was replaced meanwhile is frozen as of the replacement, which came after
- * the reader's load of the pointer: what it says was true during the operation.
+ * So reading a number by index takes two looks and no retry: it is wait-free.  An
+ * array that was replaced meanwhile is frozen as of the replacement, which came
+ * after the reader's load of the pointer: what it says was true during the operation.
  *
  * A negative index asks for the size and the word of one moment.  `changes` is
  * raised after each change of the size; between two raises there is just one such
@@ -45,9 +44,10 @@
  *
  * Guarantees that live here
  *  A1  l[i], len(l) and iteration take no lock, are linearizable and never out of
- *      bounds: ptrarray_get loads the size again after the word and answers by
+ *      bounds (ptrarray_read.h): ptrarray_get loads the size again after the word and answers by
  *      it; ptrarray_get_from_end answers CHANGED, start over, if the count of
- *      changes moved.
+ *      changes moved.  Who takes a reference starts over unless ptrarray_is_still,
+ *      which fails only where the list was changed.
  *  A2  append and pop() work in place where there is room; pop lowers the size
  *      before it takes the word; extend appears at once (one store of the size,
  *      or of the pointer).
@@ -164,71 +164,6 @@ ptrarray_bytes(const ptrarray *a)
     return sizeof *a + a->capacity * sizeof(qc_word);
 }
 
-/* ---- reading, in a section (A1) ---- */
-
-/* acquire: partner is the release store in ptrarray_set_size; who learned from
- * this length that an element is there will find it. */
-QC_INLINE size_t
-ptrarray_len(ptrarray_root *root, const qsbr_record *rec)
-{
-    return qc_load_acquire(&ptrarray_in_section(root, rec)->size);
-}
-
-QC_INLINE ptrarray_result
-ptrarray_get(ptrarray_root *root, const qsbr_record *rec, size_t index, qc_word *word)
-{
-    ptrarray *a = ptrarray_in_section(root, rec);
-    /* acquire: partner is the release store in ptrarray_set_size.  Without it the
-     * slot could still hold what was in it before the element that this size is
-     * about: nothing at all, or a word whose reference is gone. */
-    if (qc_unlikely(index >= qc_load_acquire(&a->size)))
-        return PTRARRAY_OUT;
-    qc_yield("get: covered");
-    /* acquire: partners are the release stores of words.  What the word points to
-     * is complete, and the second look sees the pop before an append's word. */
-    *word = qc_load_acquire(&a->words[index]);
-    qc_yield("get: loaded");
-#ifndef QC_BREAK_LIST_NO_RECHECK
-    /* relaxed: only the number matters, and the load above keeps it behind. */
-    if (qc_unlikely(index >= qc_load_relaxed(&a->size)))
-        return PTRARRAY_OUT;
-#endif
-    return PTRARRAY_HIT;
-}
-
-/* The same for who knows that nobody else writes meanwhile (as in qc_lock_try_alone): no
- * section, and one look at the size. */
-QC_INLINE ptrarray_result
-ptrarray_get_alone(ptrarray_root *root, size_t index, qc_word *word)
-{
-    ptrarray *a = ptrarray_exclusive(root);
-    if (qc_unlikely(index >= ptrarray_size(a)))
-        return PTRARRAY_OUT;
-    *word = ptrarray_word(a, index);
-    return PTRARRAY_HIT;
-}
-
-/* The element `back` from the end, 1 is the last. */
-QC_INLINE ptrarray_result
-ptrarray_get_from_end(ptrarray_root *root, const qsbr_record *rec, size_t back, qc_word *word)
-{
-    ptrarray *a = ptrarray_in_section(root, rec);
-    /* acquire: partner is the release store of `changes` in ptrarray_set_size; the
-     * size below is at least as new as this count. */
-    uint64_t changes = qc_load_acquire(&a->changes);
-    size_t size = qc_load_acquire(&a->size); /* as in ptrarray_get */
-    if (qc_unlikely(back > size))
-        return PTRARRAY_OUT;
-    qc_yield("get: covered");
-    *word = qc_load_acquire(&a->words[size - back]); /* as in ptrarray_get */
-    qc_yield("get: loaded");
-    /* The size first, acquire: partner is its release store.  A size of a later
-     * change than the next one brings the raised count with it. */
-    if (qc_unlikely(qc_load_acquire(&a->size) != size || qc_load_relaxed(&a->changes) != changes))
-        return PTRARRAY_CHANGED;
-    return PTRARRAY_HIT;
-}
-
 /* ---- writing, with the lock ---- */
 
 #ifdef QC_DEBUG
@@ -243,8 +178,8 @@ ptrarray_set_size(ptrarray *a, size_t size)
 {
     qc_assert(a != &ptrarray_none && size <= a->capacity);
     /* release: partner is the acquire load in readers; they see the words below.
-     * It is also the unlink of a pop: a section that begins after the advance
-     * that follows finds the index not covered. */
+     * It is also the unlink of a pop, before the word is dropped: partner is the
+     * second look in ptrarray_is_still. */
     qc_store_release(&a->size, size);
     qc_yield("size");
     /* release: partner is the acquire load in ptrarray_get_from_end. */
@@ -310,7 +245,8 @@ ptrarray_set_in(ptrarray_root *root, ptrarray *a, size_t index, qc_word word)
     qc_assert(index < ptrarray_size(a));
     qc_word old = qc_load_relaxed(&a->words[index]);
     root->version++;
-    /* release: partner is the acquire load of words. */
+    /* release: partner is the acquire load of words.  It is also the unlink of the old one
+     * (ptrarray_is_still). */
     qc_store_release(&a->words[index], word);
     qc_yield("set");
     ptrarray_check(a);

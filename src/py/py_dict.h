@@ -13,9 +13,13 @@
  *   py_dict_atomic.c  what dict does not have: incr, get_or_create
  *   py_dict_views.c   views and iterators
  *
- *  K8  A key's or value's reference is dropped when no reader can hold it: it is
- *      retired, or dropped at once, after unlocking, where the dict is not shared
- *      (T1).  The values of a cleared table are dropped by a queue item.
+ *  K8  A value's reference is dropped by the operation that replaced or removed it, after
+ *      unlocking and outside sections, so that its finalizer may come back into the dict.
+ *      A reader takes its reference in two steps (py_try.h, dict_hold).  `clear` says
+ *      DELETED into each word of the table that it took out before it drops what was there.
+ *      A key's reference is dropped when no reader can be comparing with it: it is retired
+ *      with its size, those of a cleared table with the table; or dropped at once, after
+ *      unlocking, where the dict is not shared (T1).
  *  K10 get_or_create looks again after it has registered as the one that creates,
  *      and stores before it unregisters; a ring of threads that wait for each
  *      other's keys raises RuntimeError; a fork's child does not wait for a
@@ -29,7 +33,7 @@
 
 #include "py/state.h"
 
-#include "containers/keytable.h"
+#include "containers/keytable_values.h"
 #include "py/py_lock.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"

@@ -67,14 +67,13 @@ dict_mend(dict_object *d)
     (void)qc_lock_acquire(&d->map.lock); /* no orphan: it was put right */
 }
 
-/* What a change under the lock unlinked, to be dropped after unlocking (unshared),
- * or in the queue already (shared). */
+/* What a change under the lock unlinked: a value, to be dropped after unlocking, and a key
+ * and a table, which are as well (unshared), or in the queue already (shared). */
 typedef struct {
     retire_local *local;
     bool shared, reserved;
     keytable *table;
-    qc_word refs[2];
-    int n_refs;
+    qc_word value, key; /* or WORD_EMPTY */
 } unlinked;
 
 /* Under the lock, before anything changes.  Sharing is settled under the lock
@@ -84,24 +83,22 @@ prepare(dict_object *d, unlinked *u, retire_local *local)
 {
     *u = (unlinked){.local = local, .shared = sharing_is_shared(&d->sharing)};
     if (u->shared)
-        u->reserved = retire_reserve(local, 3);
+        u->reserved = retire_reserve(local, 2);
     return !u->shared || u->reserved;
 }
 
 /* `keep`: the caller gets a reference.  That is the dict's where it could be dropped at
- * once; otherwise readers may hold the dict's, and the caller gets another. */
+ * once; otherwise readers may compare with the key, and the caller gets another. */
 QC_INLINE void
-unlink_ref(unlinked *u, qc_word word, bool keep)
+unlink_key(unlinked *u, qc_word key, bool keep)
 {
-    if (!refs_word_is_object(word))
-        return;
     if (u->shared) {
         if (keep)
-            refs_retain(word);
-        retire_ref(u->local, refs_release_item, word);
+            refs_retain(key);
+        retire_block(u->local, refs_release_item, key, refs_key_bytes(key));
     }
     else if (!keep) {
-        u->refs[u->n_refs++] = word;
+        u->key = key;
     }
 }
 
@@ -122,8 +119,10 @@ drop_unlinked(unlinked *u)
         retire_commit(u->local);
     if (u->table != NULL)
         keytable_unref(u->table);
-    for (int i = 0; i < u->n_refs; i++)
-        refs_release(u->refs[i]);
+    if (u->key != WORD_EMPTY)
+        refs_release(u->key);
+    if (u->value != WORD_EMPTY)
+        refs_release(u->value); /* K8: its word has another, or is DELETED */
 }
 
 /* Under the lock, at a MISS without room.  False: no memory. */
@@ -144,11 +143,12 @@ insert_locked(probe_ctx *p, uint64_t hash, qc_word word, unlinked *u)
 }
 
 /* With the lock: assigns `word` (only_insert: unless the key is there), taking over
- * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert
- * *current is its word, retained, otherwise the word was replaced. */
+ * its reference.  ABSENT: inserted.  FOUND: the key was there; with only_insert nothing
+ * was done (what is there is read without the lock: others assign without it), otherwise
+ * the word was replaced. */
 QC_WORDS_ONLY static dict_result
 put_locked(probe_ctx *p, retire_local *local, uint64_t hash, dict_miss miss, qc_word word,
-           bool only_insert, qc_word *current)
+           bool only_insert)
 {
     dict_object *d = p->d;
     keytable_pos pos;
@@ -166,25 +166,16 @@ put_locked(probe_ctx *p, retire_local *local, uint64_t hash, dict_miss miss, qc_
         dict_unlock(d);
         return DICT_FAILED;
     }
-    if (r == KEYTABLE_HIT && only_insert) {
-        /* The lock does not hold off K2's assignments, but a section holds off the drop of
-         * the values that they replace, so the word is loaded again in one.  (It is not
-         * deleted or moved meanwhile, which takes the lock.) */
-        qsbr_enter(p->rec);
-        *current = qc_load_acquire(&pos.entry->value);
-        refs_retain(*current);
-        qsbr_exit(p->rec);
+    if (r == KEYTABLE_HIT) {
+        qc_word old = only_insert ? WORD_EMPTY : keytable_exchange(pos.entry, word);
         dict_unlock(d);
+        if (!only_insert)
+            refs_release(old); /* K8 */
         return DICT_FOUND;
     }
     bool ok = prepare(d, &u, local);
-    if (ok && r == KEYTABLE_HIT) {
-        unlink_ref(&u, keytable_exchange(pos.entry, word), false);
-        result = DICT_FOUND;
-    }
-    else if (ok && insert_locked(p, hash, word, &u)) {
+    if (ok && insert_locked(p, hash, word, &u))
         result = DICT_ABSENT;
-    }
     bool full = qc_load_relaxed(&d->map.live) >= KEYTABLE_MAX_KEYS;
     dict_unlock(d);
     drop_unlinked(&u);
@@ -238,8 +229,9 @@ remove_locked(dict_object *d, retire_local *local, keytable_pos *pos, taking how
     }
     if (key != NULL)
         *key = stored;
-    unlink_ref(&u, stored, key != NULL);
-    unlink_ref(&u, *value, keep);
+    unlink_key(&u, stored, key != NULL);
+    if (!keep)
+        u.value = *value;
     dict_unlock(d);
     drop_unlinked(&u);
     return DICT_FOUND;
@@ -264,7 +256,7 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
     qc_word word = refs_new_word(value);
     dict_miss miss = DICT_NO_MISS;
     if (looks_shared(d)) {
-        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, NULL, word, &miss);
+        replace_result r = dict_replace_unlocked(&p, (uint64_t)hash, NULL, word, &miss);
         if (r == REPLACED)
             return 0;
         if (r == REPLACE_FAILED) {
@@ -273,7 +265,7 @@ dict_set(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
         }
     }
     p.locked = true;
-    if (put_locked(&p, local, (uint64_t)hash, miss, word, false, NULL) == DICT_FAILED) {
+    if (put_locked(&p, local, (uint64_t)hash, miss, word, false) == DICT_FAILED) {
         refs_release(word);
         return -1;
     }
@@ -285,21 +277,23 @@ dict_insert(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value, PyOb
 {
     if (!state_may_store(d->state, value)) /* whether or not the key is there */
         return DICT_FAILED;
-    dict_result r = dict_lookup(d, key, hash, current);
-    if (r != DICT_ABSENT)
-        return r;
-    probe_ctx p;
-    retire_local *local;
-    if (!state_may_store(d->state, key) || !begin_change(&p, d, key, &local))
-        return DICT_FAILED;
-    qc_word found, word = refs_new_word(value);
-    p.locked = true;
-    r = put_locked(&p, local, (uint64_t)hash, DICT_NO_MISS, word, true, &found);
-    if (r != DICT_ABSENT)
+    for (;;) {
+        dict_result r = dict_lookup(d, key, hash, current);
+        if (r != DICT_ABSENT)
+            return r;
+        probe_ctx p;
+        retire_local *local;
+        if (!state_may_store(d->state, key) || !begin_change(&p, d, key, &local))
+            return DICT_FAILED;
+        qc_word word = refs_new_word(value);
+        p.locked = true;
+        r = put_locked(&p, local, (uint64_t)hash, DICT_NO_MISS, word, true);
+        if (r == DICT_ABSENT)
+            return r;
         refs_release(word);
-    if (r == DICT_FOUND && (*current = refs_object(found)) == NULL)
-        return DICT_FAILED;
-    return r;
+        if (r == DICT_FAILED)
+            return r;
+    }
 }
 
 static dict_result
@@ -407,32 +401,24 @@ dict_remove_last(dict_object *d)
 /* Under the lock, for a key that K2's way could not reach: frozen, or not found
  * without it. */
 static dict_result
-replace_locked(probe_ctx *p, retire_local *local, uint64_t hash, qc_word expected, qc_word word)
+replace_locked(probe_ctx *p, uint64_t hash, qc_word expected, qc_word word)
 {
     dict_object *d = p->d;
     keytable_pos pos;
-    unlinked u;
-    dict_result result = DICT_ABSENT;
     dict_lock(d);
     keytable_result r = find_locked(p, hash, &pos);
     if (r != KEYTABLE_HIT) {
         dict_unlock(d);
         return r == KEYTABLE_MISS ? DICT_ABSENT : DICT_FAILED;
     }
-    if (!prepare(d, &u, local)) {
-        dict_unlock(d);
-        PyErr_NoMemory();
-        return DICT_FAILED;
-    }
     /* A CAS here too: assignments without the lock go on beside it. */
     qc_word seen = expected;
-    if (keytable_assign(pos.entry, &seen, word)) {
-        unlink_ref(&u, expected, false);
-        result = DICT_FOUND;
-    }
+    bool done = keytable_assign(pos.entry, &seen, word);
     dict_unlock(d);
-    drop_unlinked(&u);
-    return result;
+    if (!done)
+        return DICT_ABSENT;
+    refs_release(expected); /* K8 */
+    return DICT_FOUND;
 }
 
 dict_result
@@ -444,7 +430,7 @@ dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expecte
         return DICT_FAILED;
     if (looks_shared(d)) {
         dict_miss miss;
-        replace_result r = dict_replace_unlocked(&p, local, (uint64_t)hash, &expected, word, &miss);
+        replace_result r = dict_replace_unlocked(&p, (uint64_t)hash, &expected, word, &miss);
         if (r == REPLACED)
             return DICT_FOUND;
         if (r == NOT_REPLACED)
@@ -453,5 +439,5 @@ dict_replace_word(dict_object *d, PyObject *key, Py_hash_t hash, qc_word expecte
             return DICT_FAILED;
     }
     p.locked = true;
-    return replace_locked(&p, local, (uint64_t)hash, expected, word);
+    return replace_locked(&p, (uint64_t)hash, expected, word);
 }

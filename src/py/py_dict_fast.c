@@ -4,6 +4,7 @@
  * general functions begin anew.
  *
  *   a number for a number     one section, one CAS (K2)
+ *   an object, in a shared dict   the same, and what it replaced is dropped after it
  *   a new key, and deletion   look in a section, then with the lock whether that still holds
  *   an object                 with the lock, in a dict that is not shared
  *
@@ -73,12 +74,34 @@ assign_own(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
     return dict_set(d, key, hash, value);
 }
 
+/* An object, or in place of one, in a dict that is shared (K2). */
+static QC_NOINLINE int
+assign_shared(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
+{
+    keytable_pos pos;
+    qsbr_record *rec = qsbr_self;
+    if (!qsbr_enter_leaf(rec))
+        return dict_set(d, key, hash, value);
+    qc_word word = refs_new_word(value);
+    keytable_result r = look(d, rec, key, hash, &pos);
+    bool done = false;
+    while (r == KEYTABLE_HIT && word_is_live(pos.word) && !keytable_is_frozen(&d->map) && !done)
+        done = keytable_assign(pos.entry, &pos.word, word);
+    qsbr_exit_leaf(rec);
+    refs_release(done ? pos.word : word); /* K8; the second is not the last reference */
+    if (qc_likely(done))
+        return 0;
+    if (r != KEYTABLE_MISS)
+        return dict_set(d, key, hash, value);
+    return insert_new(d, key, hash, value);
+}
+
 /* Not a number for a number. */
 static QC_NOINLINE int
 assign_object(dict_object *d, PyObject *key, Py_hash_t hash, PyObject *value)
 {
     /* Without the lock: a hint. */
-    return sharing_is_shared(&d->sharing) ? dict_set(d, key, hash, value)
+    return sharing_is_shared(&d->sharing) ? assign_shared(d, key, hash, value)
                                           : assign_own(d, key, hash, value);
 }
 
@@ -137,22 +160,18 @@ delete_at(dict_object *d, PyObject *key, keytable_pos *pos, uint64_t table_id)
     bool same = t->id == table_id && word_is_live(qc_load_relaxed(&pos->entry->value));
 #endif
     bool shared = sharing_is_shared(&d->sharing); /* T1: settled under the lock */
-    if (qc_unlikely(!same || (shared && !retire_reserve(local, 2)))) {
+    if (qc_unlikely(!same || (shared && !retire_reserve(local, 1)))) {
         dict_unlock(d);
         return dict_ass_subscript_any((PyObject *)d, key, NULL);
     }
     qc_word stored = pos->entry->key, word = keytable_delete(&d->map, pos);
-    if (shared) {
-        retire_ref(local, refs_release_item, stored); /* K8 */
-        if (refs_word_is_object(word))
-            retire_ref(local, refs_release_item, word);
-    }
+    if (shared)
+        retire_block(local, refs_release_item, stored, refs_key_bytes(stored)); /* K8 */
     dict_unlock(d);
-    if (shared) {
+    if (shared)
         retire_commit(local);
-        return 0;
-    }
-    refs_release(stored);
+    else
+        refs_release(stored);
     refs_release(word);
     return 0;
 }

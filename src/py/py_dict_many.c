@@ -12,14 +12,29 @@
 typedef struct {
     uint32_t numbers; /* there, a number, of which this thread keeps no object */
     uint32_t absent;
-    uint32_t alone; /* to be looked up by itself */
-    qc_word words[MANY];
+    uint32_t alone;      /* to be looked up by itself */
+    uint32_t late;       /* of those: what was held too late is to be let go of (K8) */
+    qc_word words[MANY]; /* of numbers, and what is late */
 } many_left;
 
-/* In a section: the live word, WORD_EMPTY if the key is not there, WORD_MOVED if this is
- * not the way to tell.  A call: the loop below has its own use for the registers. */
-QC_WORDS_ONLY static QC_NOINLINE qc_word
-look_up_one(keytable *t, PyObject *key)
+/* In a section: the object's word, with a reference (K8).  WORD_MOVED: it is gone;
+ * WORD_DELETED: the reference to *late came too late. */
+QC_INLINE qc_word
+hold_one(const keytable_entry *e, qc_word word, qc_word *late)
+{
+    refs_got got = dict_hold(e, word);
+    if (qc_likely(got == REFS_HELD))
+        return word;
+    if (got == REFS_GONE)
+        return WORD_MOVED;
+    *late = word;
+    return WORD_DELETED;
+}
+
+/* In a section: the live word, retained if it is to be looked at again, WORD_EMPTY if the key
+ * is not there, WORD_MOVED if this is not the way to tell, WORD_DELETED as above. */
+QC_INLINE qc_word
+look_up_one_by(keytable *t, PyObject *key, qc_word *late)
 {
     if (qc_unlikely(!refs_is_ascii(key)))
         return WORD_MOVED;
@@ -28,7 +43,22 @@ look_up_one(keytable *t, PyObject *key)
         return WORD_MOVED;
     keytable_pos pos;
     keytable_result r = keytable_probe_once(t, (uint64_t)hash, match_ascii, key, &pos);
+    if (REFS_LOOK_AGAIN && qc_likely(r == KEYTABLE_HIT) && refs_word_is_object(pos.word))
+        return hold_one(pos.entry, pos.word, late);
     return qc_likely(r == KEYTABLE_HIT) ? pos.word : r == KEYTABLE_MISS ? WORD_EMPTY : WORD_MOVED;
+}
+
+/* Calls: the loop below has its own use for the registers. */
+QC_WORDS_ONLY static QC_NOINLINE qc_word
+look_up_one(keytable *t, PyObject *key)
+{
+    return look_up_one_by(t, key, NULL);
+}
+
+QC_WORDS_ONLY static QC_NOINLINE qc_word
+look_up_and_hold(keytable *t, PyObject *key, qc_word *late)
+{
+    return look_up_one_by(t, key, late);
 }
 
 /* The keys of one section: exact str of ASCII whose hash is known.  A new reference in
@@ -38,13 +68,15 @@ look_up_many(dict_object *d, qsbr_record *rec, PyObject **keys, Py_ssize_t n, Py
              many_left *left)
 {
     numbers *kept = numbers_cache(d->state);
-    left->numbers = left->absent = left->alone = 0;
+    left->numbers = left->absent = left->alone = left->late = 0;
     qsbr_enter(rec);
     keytable *t = keytable_in_section(&d->map, rec);
     for (Py_ssize_t i = 0; i < n; i++) {
-        qc_word word = look_up_one(t, keys[i]);
+        qc_word word = REFS_LOOK_AGAIN ? look_up_and_hold(t, keys[i], &left->words[i])
+                                       : look_up_one(t, keys[i]);
         if (qc_likely(word_is_live(word))) {
-            refs_retain(word);
+            if (!REFS_LOOK_AGAIN)
+                refs_retain(word);
             items[i] = numbers_object_kept(kept, word);
             if (qc_likely(items[i] != NULL))
                 continue;
@@ -56,6 +88,8 @@ look_up_many(dict_object *d, qsbr_record *rec, PyObject **keys, Py_ssize_t n, Py
         }
         else {
             left->alone |= (uint32_t)1 << i;
+            if (word == WORD_DELETED)
+                left->late |= (uint32_t)1 << i;
         }
     }
     qsbr_exit(rec);
@@ -66,6 +100,9 @@ static QC_NOINLINE int
 get_rest(dict_object *d, PyObject **keys, Py_ssize_t n, PyObject *fallback, PyObject **items,
          const many_left *left)
 {
+    for (Py_ssize_t i = 0; left->late != 0 && i < n; i++)
+        if (left->late & ((uint32_t)1 << i))
+            refs_release(left->words[i]);
     for (Py_ssize_t i = 0; i < n; i++) {
         uint32_t bit = (uint32_t)1 << i;
         dict_result r = DICT_FOUND;

@@ -79,6 +79,22 @@ match_small_int(void *ctx, keytable *t, keytable_entry *e, uint32_t slot)
 }
 #endif
 
+/* K8, in the section in which `word` was found in `e`: a reference to its object. */
+QC_INLINE refs_got
+dict_hold(const keytable_entry *e, qc_word word)
+{
+    if (!refs_try(word_to_pointer(word)))
+        return REFS_GONE;
+    return !REFS_LOOK_AGAIN || qc_likely(keytable_is_still(e, word)) ? REFS_HELD : REFS_LATE;
+}
+
+/* The same of any word: a number is had as it is. */
+QC_INLINE refs_got
+dict_hold_word(const keytable_entry *e, qc_word word)
+{
+    return refs_word_is_object(word) ? dict_hold(e, word) : REFS_HELD;
+}
+
 /* In a section, from the current table on, until nothing changes under the
  * comparisons. */
 QC_INLINE keytable_result
@@ -126,16 +142,15 @@ typedef enum {
     REPLACED,
     NOT_REPLACED, /* another word than the expected one, or the key is gone */
     USE_LOCK,     /* absent, or frozen */
-    USE_EQ,       /* the key must be found by find_in_section first */
-    NEEDS_ROOM,   /* an object would be retired and nothing is reserved */
+    USE_EQ,       /* the key must be found by its __eq__ first */
     REPLACE_FAILED
 } replace_result;
 
 /* Assigns to a key that is there, without the lock; with `expected`, only if that
- * is the word there. For shared dicts.  REPLACED (the dict has the word's reference),
- * NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an exception.  After USE_LOCK *miss tells
- * whether a look has missed the key. */
-replace_result dict_replace_unlocked(probe_ctx *p, retire_local *local, uint64_t hash,
-                                     const qc_word *expected, qc_word word, dict_miss *miss);
+ * is the word there. For shared dicts.  REPLACED (the dict has the word's reference,
+ * and what was replaced is dropped), NOT_REPLACED, USE_LOCK, or REPLACE_FAILED with an
+ * exception.  After USE_LOCK *miss tells whether a look has missed the key. */
+replace_result dict_replace_unlocked(probe_ctx *p, uint64_t hash, const qc_word *expected,
+                                     qc_word word, dict_miss *miss);
 
 #endif

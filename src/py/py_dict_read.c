@@ -50,8 +50,9 @@ dict_match_by_eq(probe_ctx by_value, keytable *t, PyObject *theirs, uint32_t slo
 
 /* ---- reading ---- */
 
-/* K1: the whole read path.  The reference is taken inside the section; what needs
- * an allocation (a number's object) is the caller's, outside. */
+/* K1: the whole read path.  The reference is taken inside the section, and let go of
+ * outside if it came too late (K8); what needs an allocation (a number's object) is the
+ * caller's, outside. */
 QC_INLINE dict_result
 lookup_by(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, bool retain,
           qc_word *word)
@@ -61,14 +62,22 @@ lookup_by(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, b
         return DICT_FAILED;
     probe_ctx p = {.key = key, .d = d, .rec = rec, .locked = false};
     keytable_pos pos;
-    qsbr_enter(rec);
-    keytable_result r = find_in_section(&p, (uint64_t)hash, match, &pos);
-    if (qc_likely(r == KEYTABLE_HIT)) {
-        *word = pos.word;
-        if (retain)
-            refs_retain(pos.word);
+    keytable_result r;
+    for (;;) {
+        refs_got got = REFS_HELD;
+        qsbr_enter(rec);
+        r = find_in_section(&p, (uint64_t)hash, match, &pos);
+        if (qc_likely(r == KEYTABLE_HIT)) {
+            *word = pos.word;
+            if (retain)
+                got = dict_hold_word(pos.entry, pos.word);
+        }
+        qsbr_exit(rec);
+        if (qc_likely(got == REFS_HELD))
+            break;
+        if (got == REFS_LATE)
+            refs_release(pos.word);
     }
-    qsbr_exit(rec);
     return qc_likely(r == KEYTABLE_HIT) ? DICT_FOUND
            : r == KEYTABLE_MISS         ? DICT_ABSENT
                                         : DICT_FAILED;
@@ -83,14 +92,36 @@ lookup_any(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *
 /* A read where nothing is in the way: no call from beginning to end, and no store but the
  * section's two (with a GIL: none, T1) and the countdown to the next safe point, so that it
  * needs no frame.
+ * FAST_FOUND: an object, and the thread is still in the leaf.  Functions of their own end it
+ * with finish_leaf, since a reference takes a call: those which find numbers have nothing to
+ * keep for one.
  * NOT_FAST: something else turned up (a safe point is due, a thread's first access, a
  * growing table, a hash shared with a key of another type), and nothing has been done;
  * lookup_any begins anew. */
-typedef enum { FAST_HIT, FAST_MISS, NOT_FAST } fast_result;
+typedef enum { FAST_HIT, FAST_FOUND, FAST_MISS, NOT_FAST } fast_result;
+
+typedef struct {
+    keytable_entry *entry;
+    qc_word word;
+    qsbr_record *rec;
+} fast_found;
+
+/* FAST_FOUND becomes FAST_HIT, or NOT_FAST. */
+QC_INLINE fast_result
+finish_leaf(const fast_found *f)
+{
+    refs_got got = dict_hold(f->entry, f->word);
+    threads_exit_leaf(f->rec);
+    if (qc_likely(got == REFS_HELD))
+        return FAST_HIT;
+    if (got == REFS_LATE)
+        refs_release(f->word);
+    return NOT_FAST;
+}
 
 QC_INLINE fast_result
 lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match, bool retain,
-            qc_word *word)
+            fast_found *f)
 {
     qsbr_record *rec = threads_begin_fast(&d->sharing);
     if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
@@ -99,9 +130,14 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
     keytable *t = keytable_in_section(&d->map, rec);
     keytable_result r = keytable_probe_once(t, (uint64_t)hash, match, key, &pos);
     if (qc_likely(r == KEYTABLE_HIT)) {
-        *word = pos.word;
-        if (retain)
+        f->word = pos.word;
+        if (!REFS_LOOK_AGAIN && retain)
             refs_retain(pos.word);
+        if (REFS_LOOK_AGAIN && retain && refs_word_is_object(pos.word)) {
+            f->entry = pos.entry;
+            f->rec = rec;
+            return FAST_FOUND;
+        }
         threads_exit_leaf(rec);
         return FAST_HIT;
     }
@@ -110,28 +146,28 @@ lookup_fast(dict_object *d, PyObject *key, Py_hash_t hash, keytable_match match,
 }
 
 QC_INLINE fast_result
-lookup_str(PyObject *self, PyObject *key, bool retain, qc_word *word)
+lookup_str(PyObject *self, PyObject *key, bool retain, fast_found *f)
 {
     if (qc_unlikely(!refs_is_ascii(key)))
         return NOT_FAST;
     Py_hash_t hash = refs_known_hash(key);
     if (qc_unlikely(hash == -1))
         return NOT_FAST;
-    return lookup_fast(dict_of(self), key, hash, match_ascii, retain, word);
+    return lookup_fast(dict_of(self), key, hash, match_ascii, retain, f);
 }
 
 QC_INLINE fast_result
-lookup_int(PyObject *self, PyObject *key, bool retain, qc_word *word)
+lookup_int(PyObject *self, PyObject *key, bool retain, fast_found *f)
 {
 #ifdef REFS_SMALL_INTS
     if (PyLong_CheckExact(key) && qc_likely(refs_int_is_small(key)))
         return lookup_fast(dict_of(self), key, refs_small_int_hash(key), match_small_int, retain,
-                           word);
+                           f);
 #else
     (void)self;
     (void)key;
     (void)retain;
-    (void)word;
+    (void)f;
 #endif
     return NOT_FAST;
 }
@@ -139,7 +175,12 @@ lookup_int(PyObject *self, PyObject *key, bool retain, qc_word *word)
 QC_INLINE dict_result
 lookup_word(dict_object *d, PyObject *key, Py_hash_t hash, bool retain, qc_word *word)
 {
-    fast_result r = lookup_str((PyObject *)d, key, retain, word);
+    fast_found f;
+    fast_result r = lookup_str((PyObject *)d, key, retain, &f);
+    if (r == FAST_FOUND)
+        r = finish_leaf(&f);
+    if (qc_likely(r == FAST_HIT))
+        *word = f.word;
     return r == FAST_HIT    ? DICT_FOUND
            : r == FAST_MISS ? DICT_ABSENT
                             : lookup_any(d, key, hash, retain, word);
@@ -265,21 +306,38 @@ subscript_any(PyObject *self, PyObject *key)
     return r == DICT_ABSENT ? missing(self, key) : NULL;
 }
 
+/* In the leaf in which the word of an object was found. */
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+subscript_object(PyObject *self, PyObject *key, keytable_entry *entry, qc_word word,
+                 qsbr_record *rec)
+{
+    const fast_found f = {entry, word, rec};
+    if (qc_likely(finish_leaf(&f) == FAST_HIT))
+        return word_to_pointer(word);
+    return subscript_any(self, key);
+}
+
 QC_WORDS_ONLY static QC_NOINLINE PyObject *
 subscript_other(PyObject *self, PyObject *key)
 {
-    qc_word word;
-    if (qc_likely(lookup_int(self, key, true, &word) == FAST_HIT))
-        return numbers_object(dict_of(self)->state, word);
+    fast_found f;
+    fast_result r = lookup_int(self, key, true, &f);
+    if (qc_likely(r == FAST_HIT))
+        return numbers_object(dict_of(self)->state, f.word);
+    if (r == FAST_FOUND)
+        return subscript_object(self, key, f.entry, f.word, f.rec);
     return subscript_any(self, key);
 }
 
 QC_WORDS_ONLY PyObject *
 dict_subscript(PyObject *self, PyObject *key)
 {
-    qc_word word;
-    if (qc_likely(lookup_str(self, key, true, &word) == FAST_HIT))
-        return numbers_object(dict_of(self)->state, word);
+    fast_found f;
+    fast_result r = lookup_str(self, key, true, &f);
+    if (qc_likely(r == FAST_HIT))
+        return numbers_object(dict_of(self)->state, f.word);
+    if (qc_likely(r == FAST_FOUND))
+        return subscript_object(self, key, f.entry, f.word, f.rec);
     return subscript_other(self, key);
 }
 
@@ -296,16 +354,16 @@ contains_any(PyObject *self, PyObject *key)
 QC_WORDS_ONLY static QC_NOINLINE int
 contains_other(PyObject *self, PyObject *key)
 {
-    qc_word word;
-    fast_result r = lookup_int(self, key, false, &word);
+    fast_found f;
+    fast_result r = lookup_int(self, key, false, &f);
     return qc_likely(r != NOT_FAST) ? r == FAST_HIT : contains_any(self, key);
 }
 
 QC_WORDS_ONLY int
 dict_contains(PyObject *self, PyObject *key)
 {
-    qc_word word; /* nobody's: no reference count is touched */
-    fast_result r = lookup_str(self, key, false, &word);
+    fast_found f; /* nobody's: no reference count is touched */
+    fast_result r = lookup_str(self, key, false, &f);
     return qc_likely(r != NOT_FAST) ? r == FAST_HIT : contains_other(self, key);
 }
 
@@ -323,24 +381,38 @@ get_any(PyObject *self, PyObject *key, PyObject *fallback)
 }
 
 QC_WORDS_ONLY static QC_NOINLINE PyObject *
+get_object(PyObject *self, PyObject *key, PyObject *fallback, keytable_entry *entry, qc_word word,
+           qsbr_record *rec)
+{
+    const fast_found f = {entry, word, rec};
+    if (qc_likely(finish_leaf(&f) == FAST_HIT))
+        return word_to_pointer(word);
+    return get_any(self, key, fallback);
+}
+
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
 get_other(PyObject *self, PyObject *key, PyObject *fallback)
 {
-    qc_word word;
-    fast_result r = lookup_int(self, key, true, &word);
+    fast_found f;
+    fast_result r = lookup_int(self, key, true, &f);
     if (qc_likely(r == FAST_HIT))
-        return numbers_object(dict_of(self)->state, word);
+        return numbers_object(dict_of(self)->state, f.word);
+    if (r == FAST_FOUND)
+        return get_object(self, key, fallback, f.entry, f.word, f.rec);
     return r == FAST_MISS ? Py_NewRef(fallback) : get_any(self, key, fallback);
 }
 
 QC_WORDS_ONLY PyObject *
 dict_get(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    qc_word word;
+    fast_found f;
     if (!methods_count_args("get", n, 1, 2))
         return NULL;
     PyObject *key = args[0], *fallback = n == 2 ? args[1] : Py_None;
-    fast_result r = lookup_str(self, key, true, &word);
+    fast_result r = lookup_str(self, key, true, &f);
     if (qc_likely(r == FAST_HIT))
-        return numbers_object(dict_of(self)->state, word);
+        return numbers_object(dict_of(self)->state, f.word);
+    if (qc_likely(r == FAST_FOUND))
+        return get_object(self, key, fallback, f.entry, f.word, f.rec);
     return r == FAST_MISS ? Py_NewRef(fallback) : get_other(self, key, fallback);
 }

@@ -1,6 +1,6 @@
 /* Views and iterators of ConcurrentDict (K6).  The views' set algebra is
  * collections.abc's, attached in qsbrcontainers/_dict.py. */
-#include "py/py_dict.h"
+#include "py/py_dict_probe.h"
 
 #include "containers/keytable_iter.h"
 #include "py/py_numbers.h"
@@ -93,31 +93,54 @@ iter_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-typedef keytable_stepped (*iter_stepping)(keytable_cursor *, keymap *, const qsbr_record *,
-                                          qc_word *, qc_word *);
+/* In which direction an iterator goes: a constant, wherever it is passed. */
+typedef enum { ITER_FORWARD, ITER_BACK } iter_direction;
 
-/* The next live entry; false at the end.  The iterator takes references only to the objects
- * that it yields: a key iterator does not touch the reference counts of values, which other
- * threads share. */
-QC_INLINE bool
-iter_step(iter_object *it, qsbr_record *rec, iter_stepping step, qc_word *key, qc_word *word)
+/* The next step comes to the same entry again: its word was gone before a reference to its
+ * object was had. */
+QC_INLINE void
+undo(keytable_cursor *c, iter_direction direction)
+{
+    if (direction == ITER_BACK)
+        c->end++;
+    else
+        c->at--;
+}
+
+/* In the section of a step that found something.  The iterator takes references only to the
+ * objects that it yields: a key iterator does not touch the reference counts of values, which
+ * other threads share. */
+QC_INLINE refs_got
+iter_hold(iter_object *it, iter_direction direction, qc_word key, qc_word word)
+{
+    refs_got got = it->kind != VIEW_KEYS ? dict_hold_word(it->cursor.found, word) : REFS_HELD;
+    if (got != REFS_HELD)
+        undo(&it->cursor, direction);
+    else if (it->kind != VIEW_VALUES)
+        refs_retain(key);
+    return got;
+}
+
+/* The next live entry, or END; AGAIN: *word is to be let go of (K8), and to try again. */
+QC_INLINE keytable_stepped
+iter_try_step(iter_object *it, qsbr_record *rec, iter_direction direction, qc_word *key,
+              qc_word *word)
 {
     keytable_stepped r = KEYTABLE_END;
+    refs_got got = REFS_HELD;
     keytable *done = NULL;
     lock_acquire(&it->lock);
     if (it->cursor.table != NULL) {
         do {
+            got = REFS_HELD;
             qsbr_enter(rec);
-            r = step(&it->cursor, &it->dict->map, rec, key, word);
-            if (r == KEYTABLE_ITEM) {
-                if (it->kind != VIEW_KEYS)
-                    refs_retain(*word);
-                if (it->kind != VIEW_VALUES)
-                    refs_retain(*key);
-            }
+            r = (direction == ITER_BACK ? keytable_step_back : keytable_step)(
+                &it->cursor, &it->dict->map, rec, key, word);
+            if (r == KEYTABLE_ITEM)
+                got = iter_hold(it, direction, *key, *word);
             qsbr_exit(rec);
-        } while (r == KEYTABLE_AGAIN);
-        if (step == keytable_step_back && r == KEYTABLE_ITEM && it->left > 0)
+        } while (r == KEYTABLE_AGAIN || got == REFS_GONE);
+        if (direction == ITER_BACK && r == KEYTABLE_ITEM && got == REFS_HELD && it->left > 0)
             it->left--;
         if (r == KEYTABLE_END) {
             done = it->cursor.table;
@@ -127,6 +150,16 @@ iter_step(iter_object *it, qsbr_record *rec, iter_stepping step, qc_word *key, q
     lock_release(&it->lock);
     if (done != NULL)
         keytable_unref(done);
+    return qc_unlikely(got == REFS_LATE) ? KEYTABLE_AGAIN : r;
+}
+
+/* False at the end. */
+QC_INLINE bool
+iter_step(iter_object *it, qsbr_record *rec, iter_direction direction, qc_word *key, qc_word *word)
+{
+    keytable_stepped r;
+    while (qc_unlikely((r = iter_try_step(it, rec, direction, key, word)) == KEYTABLE_AGAIN))
+        refs_release(*word);
     return r == KEYTABLE_ITEM;
 }
 
@@ -155,12 +188,12 @@ iter_result(iter_object *it, qc_word key, qc_word word)
 }
 
 QC_INLINE PyObject *
-iter_next_by(iter_object *it, iter_stepping step)
+iter_next_by(iter_object *it, iter_direction direction)
 {
     dict_object *d = it->dict;
     qc_word key, word;
     qsbr_record *rec = threads_begin((PyObject *)d, d->state, &d->sharing, &d->map.lock);
-    if (rec == NULL || !iter_step(it, rec, step, &key, &word))
+    if (rec == NULL || !iter_step(it, rec, direction, &key, &word))
         return NULL;
     return iter_result(it, key, word);
 }
@@ -168,13 +201,13 @@ iter_next_by(iter_object *it, iter_stepping step)
 static QC_NOINLINE PyObject *
 iter_next_any(iter_object *it)
 {
-    return iter_next_by(it, keytable_step);
+    return iter_next_by(it, ITER_FORWARD);
 }
 
 static PyObject *
 iter_previous(PyObject *self)
 {
-    return iter_next_by((iter_object *)self, keytable_step_back);
+    return iter_next_by((iter_object *)self, ITER_BACK);
 }
 
 /* Of an entry that is there, its words retained; here, so that keys need no frame. */

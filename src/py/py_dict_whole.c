@@ -1,17 +1,16 @@
 /* All of a ConcurrentDict at one moment (K7), and its end. */
-#include "py/py_dict.h"
+#include "py/py_dict_probe.h"
 
 #include <stdlib.h>
 
 /* ---- dropping a whole table ---- */
 
-/* Drops keys, values and table, which no reader reads any more.  It is the retire_fn of a
- * cleared table (K8); a table that is not shared, and a moment, are dropped directly.  An
- * iterator may still pin the memory; it uses addresses only, since the table is not current. */
+/* Drops keys, values and table, which no reader reads any more: of a table that is not
+ * shared, or a moment.  An iterator may still pin the memory; it uses addresses only, since
+ * the table is not current. */
 static void
-drop_table_item(uint64_t arg)
+drop_table(keytable *t)
 {
-    keytable *t = word_to_pointer(arg);
     keytable_entry *entries = keytable_entries(t);
     uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
     for (uint32_t i = 0; i < used; i++) {
@@ -22,6 +21,60 @@ drop_table_item(uint64_t arg)
         refs_release(entries[i].key);
     }
     keytable_unref(t);
+}
+
+static void
+release_key(void *ctx, qc_word key)
+{
+    (void)ctx;
+    refs_release(key);
+}
+
+/* retire_fn: the keys of a cleared table, and the map's reference to it. */
+static void
+drop_keys_item(uint64_t arg)
+{
+    keytable *t = word_to_pointer(arg);
+    keytable_each_key(t, release_key, NULL);
+    keytable_unref(t);
+}
+
+static void
+add_key_bytes(void *ctx, qc_word key)
+{
+    *(size_t *)ctx += refs_key_bytes(key);
+}
+
+/* K8, after unlocking, with a reference to a table that was cleared: each value dies here,
+ * once readers that still have the table find DELETED in its place. */
+static void
+drop_values(keytable *t)
+{
+    uint32_t used = qc_load_relaxed(&keytable_counts(t)->used);
+    for (uint32_t i = 0; i < used; i++) {
+#ifdef QC_BREAK_VALUE_DROPPED_FIRST
+        qc_word word = qc_load_relaxed(&keytable_entries(t)[i].value);
+#else
+        qc_word word = keytable_take_word(t, i);
+#endif
+        if (word_is_live(word))
+            refs_release(word);
+    }
+    keytable_unref(t);
+}
+
+/* After unlocking, and the end of what was reserved: a table that was cleared while others
+ * may read it.  What waits for them is the table with its keys, and while this thread
+ * drops the values it has a reference of its own. */
+static void
+drop_shared(retire_local *local, keytable *t)
+{
+    size_t bytes = t->bytes;
+    keytable_each_key(t, add_key_bytes, &bytes);
+    keytable_hold(t);
+    retire_block(local, drop_keys_item, word_from_pointer(t), bytes);
+    retire_commit(local);
+    drop_values(t);
 }
 
 /* No other thread has the dict, so if its lock is held, then by a thread that a fork left
@@ -48,7 +101,7 @@ dict_drop_table(dict_object *d)
     }
     if (t != NULL) {
         qc_store_relaxed(&d->map.table.published, NULL);
-        drop_table_item(word_from_pointer(t));
+        drop_table(t);
     }
 }
 
@@ -109,14 +162,12 @@ dict_clear_all(dict_object *d)
     if (possible) {
         old = keytable_swap(&d->map, empty);
         sharing_resized(d->state, &d->sharing, empty->bytes);
-        if (f.shared)
-            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
     }
     dict_unlock_frozen(d, &f);
     if (possible && f.shared)
-        retire_commit(local);
+        drop_shared(local, old);
     else if (possible)
-        drop_table_item(word_from_pointer(old));
+        drop_table(old);
     if (possible)
         return 0;
     keytable_unref(empty);
@@ -138,13 +189,13 @@ dict_fill_empty(dict_object *d, keytable *t)
         old = keytable_swap(&d->map, t);
         sharing_resized(d->state, &d->sharing, t->bytes);
         if (shared)
-            retire_block(local, drop_table_item, word_from_pointer(old), old->bytes);
+            retire_block(local, drop_keys_item, word_from_pointer(old), old->bytes); /* none */
     }
     dict_unlock(d);
     if (reserved)
         retire_commit(local);
     if (old != NULL && !shared)
-        drop_table_item(word_from_pointer(old));
+        drop_table(old);
     return old != NULL;
 }
 
@@ -183,5 +234,36 @@ dict_moment(dict_object *d)
 void
 dict_moment_drop(keytable *t)
 {
-    drop_table_item(word_from_pointer(t));
+    drop_table(t);
+}
+
+/* ---- what it holds (T7) ---- */
+
+/* Of every so many entries one, each in a section of its own (Q2). */
+size_t
+dict_held_bytes(PyObject *op, qsbr_record *rec)
+{
+    dict_object *d = dict_of(op);
+    size_t bytes = 0, step = 1;
+    for (unsigned n = 0; n < SHARING_SAMPLE; n++) {
+        qc_word word = WORD_EMPTY;
+        refs_got got = REFS_GONE;
+        qsbr_enter(rec);
+        keytable *t = keytable_in_section(&d->map, rec);
+        uint32_t used = qc_load_acquire(&keytable_counts(t)->used);
+        if (n == 0)
+            step = used / SHARING_SAMPLE + 1;
+        if (n * step < used) {
+            keytable_entry *e = &keytable_entries(t)[n * step];
+            word = qc_load_acquire(&e->value);
+            if (word_is_live(word) && refs_word_is_object(word))
+                got = dict_hold(e, word);
+        }
+        qsbr_exit(rec);
+        if (got == REFS_HELD)
+            bytes += threads_value_bytes(word_to_pointer(word));
+        if (got != REFS_GONE)
+            refs_release(word);
+    }
+    return bytes * step;
 }

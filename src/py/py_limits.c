@@ -37,11 +37,12 @@ limits_from_environment(void)
     retire_limit.batch_bytes = 4096;
     retire_limit.queue_bytes = 64 << 10;
     dead_bytes = 1 << 20;
+    threads_settle_ms = 1;
 #endif
     uint64_t blocks = retire_limit.batch_blocks, batch = retire_limit.batch_bytes;
     uint64_t queue = retire_limit.queue_bytes, hard = retire_limit.hard_bytes;
     uint64_t quiet_ms = retire_limit.quiet_ns / 1000000, wait_ms = retire_limit.wait_ns / 1000000;
-    uint64_t page = heap_page_limit, dead = dead_bytes;
+    uint64_t page = heap_page_limit, dead = dead_bytes, settle_ms = threads_settle_ms;
     const struct {
         const char *name;
         uint64_t *value, most;
@@ -54,6 +55,7 @@ limits_from_environment(void)
         {"QSBRCONTAINERS_WAIT_MS", &wait_ms, 1000000},
         {"QSBRCONTAINERS_PAGE_BYTES", &page, SIZE_MAX / 4},
         {"QSBRCONTAINERS_DEAD_BYTES", &dead, SIZE_MAX / 4},
+        {"QSBRCONTAINERS_SETTLE_MS", &settle_ms, 1000000},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!number_from(all[i].name, all[i].value) || *all[i].value > all[i].most)
@@ -67,6 +69,7 @@ limits_from_environment(void)
     heap_page_limit = page;
     heap_waiting_limit = hard;
     dead_bytes = dead;
+    threads_settle_ms = (uint32_t)settle_ms;
     return NULL;
 }
 
@@ -127,6 +130,12 @@ limits_collect_dead(qc_state *state)
     /* Before it runs, so that nobody else comes for the same reason. */
     qc_store_relaxed(&state->deferred_seen, grown);
     PyGC_Collect(); /* does nothing where gc is disabled */
-    qc_store_relaxed(&state->live_then, heap_live_bytes(state->heap));
+    /* Of the tables that live it is known what they take, and of all that there ever were,
+     * how much they held beside that. */
+    double live = (double)heap_live_bytes(state->heap);
+    uint64_t tables = qc_load_relaxed(&state->deferred_tables);
+    if (tables != 0 && (int64_t)tables > 0 && grown > tables)
+        live *= (double)grown / (double)tables;
+    qc_store_relaxed(&state->live_then, live < 1e18 ? (uint64_t)live : UINT64_MAX / 4);
     qc_add_relaxed(&state->collections, 1u);
 }

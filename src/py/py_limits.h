@@ -5,8 +5,8 @@
 
 #include "py/state.h"
 
-/* Dead containers with deferred counting hold their tables until the collector
- * comes, which counts objects and not bytes.  So much is nobody's trouble. */
+/* Dead containers with deferred counting hold their tables, and what is in them, until the
+ * collector comes, which counts objects and not bytes.  So much is nobody's trouble. */
 #define LIMITS_DEAD_BYTES ((size_t)64 << 20)
 
 /* Once a process, before the first queue: takes over what the environment says.

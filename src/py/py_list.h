@@ -18,7 +18,7 @@
 
 #include "py/state.h"
 
-#include "containers/ptrarray.h"
+#include "containers/ptrarray_read.h"
 #include "py/py_lock.h"
 #include "py/py_refs.h"
 #include "py/py_threads.h"
@@ -47,29 +47,58 @@ list_begin_write(list_object *l)
     return threads_begin_write((PyObject *)l, l->state, &l->sharing, &l->array.lock);
 }
 
-/* ptrarray_get in a leaf section; with a GIL that is none, and nobody writes meanwhile. */
+/* The word at `index`, in a section; with a GIL that is none, and nobody writes meanwhile.  An
+ * object's is not looked at again before it is held. */
 QC_INLINE ptrarray_result
-list_get_in_leaf(list_object *l, qsbr_record *rec, size_t index, qc_word *word)
+list_find(list_object *l, qsbr_record *rec, size_t index, ptrarray_place *place, qc_word *word)
 {
-    return QC_FREES_AT_ONCE ? ptrarray_get_alone(&l->array, index, word)
-                            : ptrarray_get(&l->array, rec, index, word);
+    if (QC_FREES_AT_ONCE)
+        return ptrarray_get_alone(&l->array, index, word);
+    ptrarray_result result = ptrarray_find(&l->array, rec, index, place, word);
+    /* Of an object there is more to be looked at, once it is held. */
+    if (qc_unlikely(result != PTRARRAY_HIT) || (REFS_LOOK_AGAIN && refs_word_is_object(*word)))
+        return result;
+    return ptrarray_is_covered(place);
+}
+
+/* K8, in the section in which `word` was found at `place`: a reference to its object. */
+QC_INLINE refs_got
+list_hold(list_object *l, const ptrarray_place *place, qc_word word)
+{
+    if (!refs_try(word_to_pointer(word)))
+        return REFS_GONE;
+    return !REFS_LOOK_AGAIN || qc_likely(ptrarray_is_still(&l->array, place, word)) ? REFS_HELD
+                                                                                    : REFS_LATE;
+}
+
+/* The same of any word: a number is had as it is. */
+QC_INLINE refs_got
+list_hold_word(list_object *l, const ptrarray_place *place, qc_word word)
+{
+    return refs_word_is_object(word) ? list_hold(l, place, word) : REFS_HELD;
 }
 
 /* The element at `index`, where nothing is in the way: no call, and no store but the
- * section's two and the countdown to the next safe point (as in py_dict_read.c).  False:
- * something is, or it is out of range, and nothing has been done. */
-QC_INLINE bool
-list_look_fast(list_object *l, Py_ssize_t index, qc_word *word)
+ * section's two and the countdown to the next safe point (as in py_dict_read.c).  NONE:
+ * something is, or it is out of range, and nothing has been done.  FOUND: an object, and
+ * the thread is still in the leaf, to be ended after list_hold in a function of its own:
+ * that takes a call, and who finds numbers has nothing to keep for one. */
+typedef enum { LIST_NONE, LIST_HIT, LIST_FOUND } list_fast;
+
+QC_INLINE list_fast
+list_look_fast(list_object *l, Py_ssize_t index, ptrarray_place *place, qc_word *word)
 {
     qsbr_record *rec = threads_begin_fast(&l->sharing);
     if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
-        return false;
+        return LIST_NONE;
     /* A negative index is out of any range as a size. */
-    bool hit = list_get_in_leaf(l, rec, (size_t)index, word) == PTRARRAY_HIT;
-    if (qc_likely(hit))
+    bool hit = list_find(l, rec, (size_t)index, place, word) == PTRARRAY_HIT;
+    if (REFS_LOOK_AGAIN && hit && refs_word_is_object(*word))
+        return LIST_FOUND;
+    if (!REFS_LOOK_AGAIN && qc_likely(hit))
         refs_retain(*word);
     threads_exit_leaf(rec);
-    return hit;
+    return hit ? LIST_HIT : LIST_NONE;
 }
 
 /* The word at `index`, retained; false if out of range.  No safe point: `rec` is from
@@ -77,18 +106,24 @@ list_look_fast(list_object *l, Py_ssize_t index, qc_word *word)
 QC_INLINE bool
 list_look(list_object *l, qsbr_record *rec, Py_ssize_t index, qc_word *word)
 {
-    ptrarray_result result;
-    do {
+    for (;;) {
+        ptrarray_result result;
+        ptrarray_place place;
+        refs_got got = REFS_HELD;
         qsbr_enter(rec);
         if (qc_likely(index >= 0))
-            result = ptrarray_get(&l->array, rec, (size_t)index, word);
+            result = list_find(l, rec, (size_t)index, &place, word);
         else
-            result = ptrarray_get_from_end(&l->array, rec, (size_t)0 - (size_t)index, word);
+            result =
+                ptrarray_find_from_end(&l->array, rec, (size_t)0 - (size_t)index, &place, word);
         if (qc_likely(result == PTRARRAY_HIT))
-            refs_retain(*word);
+            got = list_hold_word(l, &place, *word);
         qsbr_exit(rec);
-    } while (qc_unlikely(result == PTRARRAY_CHANGED));
-    return result == PTRARRAY_HIT;
+        if (qc_unlikely(got == REFS_LATE))
+            refs_release(*word);
+        if (qc_likely(result != PTRARRAY_CHANGED && got == REFS_HELD))
+            return result == PTRARRAY_HIT;
+    }
 }
 
 /* An empty list of `type`, which is of this module or a subclass of it. */

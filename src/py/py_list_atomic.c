@@ -67,20 +67,12 @@ install(seen *s, qc_word word)
         size_t size = ptrarray_size(a);
         size_t i = (size_t)s->index + (s->index < 0 ? size : 0);
         done = i < size && ptrarray_word(a, i) == s->word;
-        bool object = refs_word_is_object(s->word);
 #ifdef QC_BREAK_LIST_INSTALL_BLIND
-        done = i < size && refs_word_is_object(ptrarray_word(a, i)) == object;
+        done = i < size;
 #endif
-        if (done && object && !list_write_may_take(&w))
-            done = -1;
-        if (done > 0) {
-            qc_word old = ptrarray_set(&s->l->array, i, word);
-            if (object)
-                list_write_gone(&w, refs_release_item, old, 0);
-        }
+        if (done)
+            w.word = ptrarray_set(&s->l->array, i, word);
         list_write_end(&w);
-        if (done < 0)
-            PyErr_NoMemory();
     }
     refs_release(s->word);
     if (done <= 0)
@@ -339,16 +331,26 @@ PyDoc_STRVAR(drain_doc,
              "in the list. Takes the list's lock for a moment, however long the list is. (Java's\n"
              "BlockingQueue.drainTo; Rust's Vec.drain.)");
 
-/* Fills `result`, which has the room, with new references.  False with MemoryError. */
+/* What fill has put into `result` is the array's still. */
+static void
+unfill(PyObject *result, ptrarray *a)
+{
+    for (Py_ssize_t i = 0, n = PyList_GET_SIZE(result); i < n; i++)
+        if (refs_word_is_object(ptrarray_word(a, (size_t)i)))
+            PyList_SET_ITEM(result, i, NULL);
+}
+
+/* Fills `result`, which has the room, with the array's references.  False with MemoryError,
+ * and nothing has been taken. */
 static bool
 fill(PyObject *result, ptrarray *a)
 {
     for (size_t i = 0, n = ptrarray_size(a); i < n; i++) {
-        qc_word word = ptrarray_word(a, i);
-        refs_retain(word);
-        PyObject *item = refs_object(word);
-        if (item == NULL)
+        PyObject *item = refs_object(ptrarray_word(a, i));
+        if (item == NULL) {
+            unfill(result, a);
             return false;
+        }
         PyList_SET_ITEM(result, (Py_ssize_t)i, item);
         Py_SET_SIZE(result, (Py_ssize_t)i + 1);
     }
@@ -370,15 +372,14 @@ put_back(list_writing *w, ptrarray *taken)
         ptrarray_append_all(both, taken);
         ptrarray_append_all(both, now);
         /* Somebody has appended: it is shared by now. */
-        if (!ptrarray_retire(taken))
-            list_write_gone(w, list_free_array, (uintptr_t)taken, ptrarray_bytes(taken));
+        list_write_free(w, taken);
     }
     /* Without memory: where there is room, though a reader that still has this array may
      * count them before the others do. */
     if (both == NULL && ptrarray_append_all(taken, now))
         both = taken;
     if (both != NULL)
-        list_write_array(w, both, list_free_array);
+        list_write_array(w, both, WORDS_MOVED);
     list_unlock(l);
     return both != NULL;
 }
@@ -394,7 +395,7 @@ take_out(list_writing *w, list_object *l, size_t room)
         return NULL;
     bool fits = ptrarray_size(taken) <= room;
     if (fits && ptrarray_size(taken) != 0) {
-        w->reserved = retire_reserve(w->local, LIST_GONE_MOST);
+        w->reserved = retire_reserve(w->local, 2); /* this one, and in put_back another */
         if (w->reserved) {
             ptrarray_publish(&l->array, &ptrarray_none);
             sharing_resized(l->state, &l->sharing, ptrarray_bytes(&ptrarray_none));
@@ -413,8 +414,8 @@ take_out(list_writing *w, list_object *l, size_t room)
 }
 
 /* The array is neither copied nor counted under the lock: from the moment it is no longer
- * the list's until it is retired it is this thread's, so that its references are good to
- * take others from.  Until then no Python code may run: numbers are made, no more. */
+ * the list's it is this thread's, and its references are the result's (K8).  Until it is
+ * retired no Python code may run: numbers are made, no more. */
 static PyObject *
 drain(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -440,13 +441,12 @@ drain(PyObject *self, PyObject *Py_UNUSED(ignored))
             return NULL;
     }
     bool filled = fill(result, taken);
-#ifdef QC_BREAK_LIST_DRAIN_AT_ONCE
-    w.shared = false;
-#endif
     if (!filled)
         Py_CLEAR(result); /* drops numbers alone, the rest is in `taken`: memory for put_back */
-    if (taken != &ptrarray_none && (filled || !put_back(&w, taken)))
-        list_write_gone(&w, list_drop_array, (uintptr_t)taken, ptrarray_bytes(taken));
+    if (filled && taken != &ptrarray_none)
+        list_write_free(&w, taken);
+    else if (!filled && !put_back(&w, taken))
+        w.whole = taken;
     list_write_finish(&w);
     return result;
 }

@@ -32,13 +32,33 @@ index_at_once(PyObject *key, Py_ssize_t *index)
 
 /* ---- l[i] ---- */
 
+/* In the leaf in which the word of an object was found. */
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+subscript_object(PyObject *self, PyObject *key, ptrarray *array, Py_ssize_t index, qc_word word)
+{
+    const ptrarray_place place = {.array = array, .index = (size_t)index};
+    refs_got got = list_hold(list_of(self), &place, word);
+    threads_exit_leaf(qsbr_self);
+    if (qc_likely(got == REFS_HELD))
+        return word_to_pointer(word);
+    if (got == REFS_LATE)
+        refs_release(word);
+    return list_subscript_any(self, key);
+}
+
 QC_WORDS_ONLY PyObject *
 list_subscript(PyObject *self, PyObject *key)
 {
     Py_ssize_t index;
     qc_word word;
-    if (qc_likely(index_at_once(key, &index) && list_look_fast(list_of(self), index, &word)))
+    ptrarray_place place;
+    list_fast r = LIST_NONE;
+    if (qc_likely(index_at_once(key, &index)))
+        r = list_look_fast(list_of(self), index, &place, &word);
+    if (qc_likely(r == LIST_HIT))
         return numbers_object(list_of(self)->state, word);
+    if (r == LIST_FOUND)
+        return subscript_object(self, key, place.array, index, word);
     return list_subscript_any(self, key);
 }
 
@@ -47,31 +67,12 @@ list_subscript(PyObject *self, PyObject *key)
 /* Each of these ends in a call of a function of its own where it does not end here, so
  * that it has nothing to keep for one. */
 
-/* With the lock: this thread's local, with one item reserved (T2).  NULL: it has not been
- * looked up before, or a writer has to wait first (T7), or there is no memory. */
-static retire_local *
-reserve_one(list_object *l)
-{
-    if (threads_cached.queue_id != l->state->queue_id || retire_must_wait(l->state->queue))
-        return NULL;
-    return retire_reserve(threads_cached.local, 1) ? threads_cached.local : NULL;
-}
-
-/* With the lock, which it releases: l[index] = value, where there is no such element, or
- * readers may hold what is there (K8). */
+/* With the lock, which it releases: l[index] = value, where there is no such element. */
 static QC_NOINLINE int
 set_locked(list_object *l, Py_ssize_t index, PyObject *value)
 {
-    size_t size = ptrarray_size(ptrarray_locked(&l->array));
-    size_t i = (size_t)index + (index < 0 ? size : 0);
-    retire_local *local = i < size ? reserve_one(l) : NULL;
-    if (local != NULL)
-        retire_ref(local, refs_release_item, ptrarray_set(&l->array, i, refs_new_word(value)));
     list_unlock(l);
-    if (local == NULL)
-        return list_set(l, index, value);
-    retire_commit(local);
-    return 0;
+    return list_set(l, index, value);
 }
 
 static QC_NOINLINE int
@@ -94,6 +95,31 @@ lock_for_one(list_object *l)
     return threads_begin_fast(&l->sharing) != NULL && qc_likely(!qc_lock_is_held(&l->array.lock));
 }
 
+/* Of a value that readers can take references to: a number, or one that is enabled (K8). */
+QC_INLINE int
+set_enabled(list_object *l, Py_ssize_t index, PyObject *value, qc_word word)
+{
+    if (qc_unlikely(!lock_for_one(l)))
+        return list_set(l, index, value);
+    ptrarray *a = QC_FREES_AT_ONCE ? ptrarray_exclusive(&l->array) : ptrarray_locked(&l->array);
+    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
+    if (qc_unlikely(i >= size))
+        return QC_FREES_AT_ONCE ? list_set(l, index, value) : set_locked(l, index, value);
+    refs_retain(word);
+    qc_word old = ptrarray_set_in(&l->array, a, i, word);
+    if (!QC_FREES_AT_ONCE && list_let_go(l))
+        return wake_after_set(l, old);
+    refs_release(old); /* K8 */
+    return 0;
+}
+
+QC_WORDS_ONLY static QC_NOINLINE int
+enable_and_set(list_object *l, Py_ssize_t index, PyObject *value)
+{
+    refs_enable(value);
+    return set_enabled(l, index, value, word_from_pointer(value));
+}
+
 QC_WORDS_ONLY int
 list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
 {
@@ -103,21 +129,9 @@ list_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
     if (qc_unlikely(value == NULL || state_is_sentinel(l->state, value)) ||
         !index_at_once(key, &index) || !refs_word_at_once(value, &word))
         return list_ass_subscript_any(self, key, value);
-    if (qc_unlikely(!lock_for_one(l)))
-        return list_set(l, index, value);
-    ptrarray *a = QC_FREES_AT_ONCE ? ptrarray_exclusive(&l->array) : ptrarray_locked(&l->array);
-    size_t size = ptrarray_size(a), i = (size_t)index + (index < 0 ? size : 0);
-    if (qc_unlikely(i >= size))
-        return QC_FREES_AT_ONCE ? list_set(l, index, value) : set_locked(l, index, value);
-    /* A number is nobody's reference, so nothing has to wait where one is replaced. */
-    if (sharing_is_shared(&l->sharing) && refs_word_is_object(ptrarray_word(a, i)))
-        return set_locked(l, index, value);
-    refs_retain(word);
-    qc_word old = ptrarray_set_in(&l->array, a, i, word);
-    if (!QC_FREES_AT_ONCE && list_let_go(l))
-        return wake_after_set(l, old);
-    refs_release(old);
-    return 0;
+    if (REFS_LOOK_AGAIN && refs_word_is_object(word))
+        return enable_and_set(l, index, value);
+    return set_enabled(l, index, value, word);
 }
 
 const char list_append_doc[] =
@@ -140,14 +154,11 @@ wake_and_return(list_object *l, PyObject *result)
     return result;
 }
 
-QC_WORDS_ONLY PyObject *
-list_append(PyObject *self, PyObject *value)
+QC_INLINE PyObject *
+append_enabled(list_object *l, PyObject *value, qc_word word)
 {
-    list_object *l = list_of(self);
-    qc_word word;
-    if (qc_unlikely(state_is_sentinel(l->state, value)) || !refs_word_at_once(value, &word) ||
-        !list_lock_fast(l))
-        return list_append_any(self, value);
+    if (qc_unlikely(!list_lock_fast(l)))
+        return list_append_any((PyObject *)l, value);
     ptrarray *a = ptrarray_locked(&l->array);
     size_t size = ptrarray_size(a);
     if (qc_unlikely(size == a->capacity))
@@ -159,36 +170,37 @@ list_append(PyObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+enable_and_append(list_object *l, PyObject *value)
+{
+    refs_enable(value);
+    return append_enabled(l, value, word_from_pointer(value));
+}
+
+QC_WORDS_ONLY PyObject *
+list_append(PyObject *self, PyObject *value)
+{
+    list_object *l = list_of(self);
+    qc_word word;
+    if (qc_unlikely(state_is_sentinel(l->state, value)) || !refs_word_at_once(value, &word))
+        return list_append_any(self, value);
+    if (REFS_LOOK_AGAIN && refs_word_is_object(word))
+        return enable_and_append(l, value);
+    return append_enabled(l, value, word);
+}
+
 const char list_pop_doc[] =
     "pop($self, index=-1, /)\n--\n\n"
     "Remove and return the element at index, the last one by default.\n\n"
     "Atomic: takes the list's lock, and no two threads get the same element. Raises\n"
     "IndexError if the list is empty or the index is out of range.";
 
-/* With the lock, which it releases: pop(), of an object that readers may be about to take a
- * reference from, so that the list's waits for them and the caller gets another (K8); or of
- * something that takes more than that. */
+/* With the lock, which it releases: pop() of something that takes more than that. */
 static QC_NOINLINE PyObject *
 pop_locked(list_object *l)
 {
-    ptrarray *a = ptrarray_locked(&l->array);
-    size_t size = ptrarray_size(a);
-    bool here = size != 0 && !ptrarray_is_too_large(a, size - 1) &&
-                refs_word_is_object(ptrarray_word(a, size - 1)) && sharing_is_shared(&l->sharing);
-    retire_local *local = here ? reserve_one(l) : NULL;
-    qc_word word = WORD_EMPTY;
-    if (local != NULL) {
-        word = ptrarray_pop(a);
-#ifndef QC_BREAK_LIST_POP_AT_ONCE
-        refs_retain(word);
-        retire_ref(local, refs_release_item, word);
-#endif
-    }
     list_unlock(l);
-    if (local == NULL)
-        return list_pop_any((PyObject *)l, NULL, 0);
-    retire_commit(local);
-    return word_to_pointer(word);
+    return list_pop_any((PyObject *)l, NULL, 0);
 }
 
 QC_WORDS_ONLY PyObject *
@@ -210,9 +222,7 @@ list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n)
             return pop_locked(l);
     }
     else {
-        if (sharing_is_shared(&l->sharing))
-            return pop_locked(l);
-        item = word_to_pointer(word); /* the list's reference is the caller's */
+        item = word_to_pointer(word); /* the list's reference is the caller's (K8) */
     }
     ptrarray_set_size(a, size - 1); /* its word is `word` */
     return list_let_go(l) ? wake_and_return(l, item) : item;

@@ -68,25 +68,29 @@ move(list_iter_object *it, turn turn, size_t i, size_t to)
 }
 
 /* A step of the owner's where nothing is in the way, without a call (py_list_fast.c).
- * False: there is, or it is the end, and nothing has been done. */
-QC_INLINE bool
-step_fast(list_iter_object *it, size_t step, qc_word *word)
+ * NONE: there is, or it is the end, and nothing has been done.  FOUND, as in
+ * list_look_fast: step_object takes the step. */
+QC_INLINE list_fast
+step_fast(list_iter_object *it, size_t step, ptrarray_place *place, qc_word *word)
 {
     list_object *l = it->list;
     qsbr_record *rec = qc_likely(l != NULL) ? threads_begin_fast(&l->sharing) : NULL;
     if (qc_unlikely(rec == NULL) || !threads_enter_leaf(rec))
-        return false;
+        return LIST_NONE;
     bool hit = turns_is_mine(&it->turns, rec);
     if (qc_likely(hit)) {
         size_t i = qc_load_relaxed(&it->index); /* DONE is in no list */
-        hit = list_get_in_leaf(l, rec, i, word) == PTRARRAY_HIT;
+        hit = list_find(l, rec, i, place, word) == PTRARRAY_HIT;
+        if (REFS_LOOK_AGAIN && hit && refs_word_is_object(*word))
+            return LIST_FOUND;
         if (qc_likely(hit)) {
             qc_store_relaxed(&it->index, i + step);
-            refs_retain(*word);
+            if (!REFS_LOOK_AGAIN)
+                refs_retain(*word);
         }
     }
     threads_exit_leaf(rec);
-    return hit;
+    return hit ? LIST_HIT : LIST_NONE;
 }
 
 static QC_NOINLINE PyObject *
@@ -102,21 +106,59 @@ step_any(list_iter_object *it, size_t step)
     ptrarray_result result = PTRARRAY_OUT;
     bool moved = false;
     do {
+        ptrarray_place place;
+        refs_got got = REFS_GONE;
         /* One try a section, so that it is a short one (Q2). */
         qsbr_enter(rec);
         turn turn = turns_whose(&it->turns, rec);
         if (turn != TURN_LATER) {
             size_t i = qc_load_relaxed(&it->index);
-            result = i == DONE ? PTRARRAY_OUT : ptrarray_get(&l->array, rec, i, &word);
-            moved = move(it, turn, i, result == PTRARRAY_HIT ? i + step : DONE);
-            if (moved && result == PTRARRAY_HIT)
-                refs_retain(word);
+            result = i == DONE ? PTRARRAY_OUT : list_find(l, rec, i, &place, &word);
+            /* First the reference: an index is not used up for what cannot be had. */
+            if (result == PTRARRAY_HIT)
+                got = list_hold_word(l, &place, word);
+            if (result != PTRARRAY_HIT || got == REFS_HELD)
+                moved = move(it, turn, i, result == PTRARRAY_HIT ? i + step : DONE);
         }
         qsbr_exit(rec);
+        if (qc_unlikely(got == REFS_LATE || (got == REFS_HELD && !moved)))
+            refs_release(word);
         if (turn == TURN_LATER && !turns_share(&it->turns))
             return NULL;
     } while (qc_unlikely(!moved));
     return result == PTRARRAY_HIT ? numbers_object(l->state, word) : NULL;
+}
+
+/* In the leaf in which the word of an object was found at the iterator's index, which only
+ * this thread moves: list_hold, with as little as can be that is kept over the call. */
+QC_INLINE PyObject *
+step_object(list_iter_object *it, size_t step, ptrarray *array, qc_word word)
+{
+    bool tried = refs_try(word_to_pointer(word)), held = false;
+    if (qc_likely(tried)) {
+        const ptrarray_place place = {.array = array, .index = qc_load_relaxed(&it->index)};
+        held = ptrarray_is_still(&it->list->array, &place, word);
+        if (qc_likely(held))
+            qc_store_relaxed(&it->index, place.index + step);
+    }
+    threads_exit_leaf(qsbr_self);
+    if (qc_likely(held))
+        return word_to_pointer(word);
+    if (tried)
+        refs_release(word);
+    return step_any(it, step);
+}
+
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+next_object(list_iter_object *it, ptrarray *array, qc_word word)
+{
+    return step_object(it, 1, array, word);
+}
+
+QC_WORDS_ONLY static QC_NOINLINE PyObject *
+previous_object(list_iter_object *it, ptrarray *array, qc_word word)
+{
+    return step_object(it, (size_t)-1, array, word);
 }
 
 QC_INLINE PyObject *
@@ -124,8 +166,13 @@ iter_step(PyObject *self, size_t step)
 {
     list_iter_object *it = iter_of(self);
     qc_word word;
-    if (qc_likely(step_fast(it, step, &word)))
+    ptrarray_place place;
+    list_fast r = step_fast(it, step, &place, &word);
+    if (qc_likely(r == LIST_HIT))
         return numbers_object(it->list->state, word);
+    if (qc_likely(r == LIST_FOUND))
+        return step == 1 ? next_object(it, place.array, word)
+                         : previous_object(it, place.array, word);
     return step_any(it, step);
 }
 

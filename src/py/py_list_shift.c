@@ -2,8 +2,7 @@
  *
  * Readers see such a change at once (A3): a list that several threads have gets a new
  * array, one that only this thread has is changed in place (list_splice).  What was
- * taken out is dropped after unlocking, or when no reader can hold it: several elements
- * are one item of the queue (K8).
+ * taken out is dropped after unlocking (K8).
  *
  * Indices are looked at twice, as list does: __index__ and iterators run before the
  * lock is taken, and what they come to is fitted to the size that the list has then. */
@@ -26,7 +25,7 @@ list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *
     if (!fits) {
         ptrarray *fresh = ptrarray_spliced(l->state->heap, a, at, out, in, n);
         if (fresh != NULL)
-            list_write_array(w, fresh, list_free_array);
+            list_write_array(w, fresh, WORDS_MOVED);
         /* Without memory for a smaller array, the one that is there will do. */
         if (fresh != NULL || !cut)
             return fresh != NULL;
@@ -44,67 +43,46 @@ list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *
         ptrarray *fresh = ptrarray_spliced(l->state->heap, a, at, out, in, n);
         if (fresh == NULL)
             return false;
-        list_write_array(w, fresh, list_free_array);
+        list_write_array(w, fresh, WORDS_MOVED);
     }
     return true;
 }
 
-/* What is taken out of a list: nothing to drop if `fn` is NULL. */
-typedef struct {
-    retire_fn fn;
-    uint64_t arg;
-    size_t bytes;
-} taken;
-
-/* Of an array that the caller has locked, before the change.  False: no memory. */
+/* What is taken out of an array that the caller has locked, before the change.  False: no
+ * memory. */
 static bool
-take(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, size_t count, taken *t)
+take(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, size_t count)
 {
     size_t i = 0;
     while (i < count && !refs_word_is_object(ptrarray_word(a, start + i * (size_t)step)))
         i++;
-    *t = (taken){.fn = NULL};
     if (i == count)
         return true; /* numbers: nobody's references */
-    if (count == 1) {
-        *t = (taken){.fn = refs_release_item, .arg = ptrarray_word(a, start)};
-        return true;
-    }
-    ptrarray *words = ptrarray_picked(w->list->state->heap, a, start, step, count);
-    if (words == NULL)
-        return false;
-    *t = (taken){list_drop_array, (uintptr_t)words, ptrarray_bytes(words)};
-    return true;
+    if (count == 1)
+        w->word = ptrarray_word(a, start);
+    else
+        w->words = ptrarray_picked(w->list->state->heap, a, start, step, count);
+    return count == 1 || w->words != NULL;
 }
 
-static void
-dropped(list_writing *w, const taken *t)
+/* The change did not come to be: the words stay where they are. */
+static bool
+not_taken(list_writing *w)
 {
-    if (t->fn != NULL)
-        list_write_gone(w, t->fn, t->arg, t->bytes);
-}
-
-/* The change did not come to be. */
-static void
-not_taken(const taken *t)
-{
-    if (t->fn == list_drop_array)
-        ptrarray_free((ptrarray *)(uintptr_t)t->arg);
+    w->word = WORD_EMPTY;
+    if (w->words != NULL)
+        ptrarray_free(w->words);
+    w->words = NULL;
+    return false;
 }
 
 /* list_splice, with what is taken out. */
 static bool
 splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n)
 {
-    taken t;
-    if (!list_write_may_take(w) || !take(w, a, at, 1, out, &t))
+    if (!list_write_may_take(w) || !take(w, a, at, 1, out))
         return false;
-    if (!list_splice(w, a, at, out, in, n)) {
-        not_taken(&t);
-        return false;
-    }
-    dropped(w, &t);
-    return true;
+    return list_splice(w, a, at, out, in, n) || not_taken(w);
 }
 
 bool
@@ -144,11 +122,11 @@ list_insert(PyObject *self, PyObject *const *args, Py_ssize_t n)
     ptrarray *a = list_write_begin(&w, l);
     if (a == NULL)
         return NULL;
-    qc_word word = refs_borrowed_word(args[1]);
+    qc_word word = refs_new_word(args[1]);
     size_t at = list_clamped(index, ptrarray_size(a));
     bool done = list_write_may_take(&w) && list_splice(&w, a, at, 0, &word, 1);
-    if (done)
-        refs_retain(word);
+    if (!done)
+        w.word = word;
     list_write_end(&w);
     if (!done)
         return PyErr_NoMemory();
@@ -190,20 +168,13 @@ pop_word(list_object *l, Py_ssize_t index, const qc_word *ready, unsigned n, qc_
         unsigned k = 0;
         while (!object && k < n && ready[k] != *word)
             k++;
-        /* A number off the end leaves nothing behind that would have to wait. */
-        bool takes = object || i != size - 1 || ptrarray_is_too_large(a, i);
+        /* Off the end of an array that stays nothing is left behind that would wait. */
+        bool takes = i != size - 1 || ptrarray_is_too_large(a, i);
         if (!object && k == n)
             result = POP_OTHER;
         else if ((takes && !list_write_may_take(&w)) || !list_splice(&w, a, i, 1, NULL, 0))
             result = POP_NO_MEMORY;
-#ifndef QC_BREAK_LIST_POP_AT_ONCE
-        /* The list's reference is the caller's, unless a reader may be about to take one
-         * from it: then the caller gets another (K8). */
-        if (result == POP_DONE && w.shared && object) {
-            refs_retain(*word);
-            list_write_gone(&w, refs_release_item, *word, 0);
-        }
-#endif
+        /* The list's reference is the caller's (K8). */
     }
     list_write_end(&w);
     return result;
@@ -298,31 +269,27 @@ list_delete(list_object *l, Py_ssize_t index)
 
 /* Publishes `fresh`, if there is one; else what was to be taken out stays. */
 static bool
-replaced(list_writing *w, ptrarray *fresh, const taken *t)
+replaced(list_writing *w, ptrarray *fresh)
 {
     if (fresh == NULL)
-        not_taken(t);
-    else
-        list_write_array(w, fresh, list_free_array);
-    return fresh != NULL;
+        return not_taken(w);
+    list_write_array(w, fresh, WORDS_MOVED);
+    return true;
 }
 
 /* del l[start::step], `count` elements, that are not one beside the other. */
 static bool
 delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t count)
 {
-    taken t;
-    if (!list_write_may_take(w) || !take(w, a, start, (ptrdiff_t)step, count, &t))
+    if (!list_write_may_take(w) || !take(w, a, start, (ptrdiff_t)step, count))
         return false;
     if (list_write_in_place(w) && !ptrarray_is_too_large(a, ptrarray_size(a) - count)) {
         ptrarray_cut(&w->list->array, qsbr_self, start, step, count);
     }
     else {
         ptrarray *fresh = ptrarray_without(w->list->state->heap, a, start, step, count);
-        if (!replaced(w, fresh, &t))
-            return false;
+        return replaced(w, fresh);
     }
-    dropped(w, &t);
     return true;
 }
 
@@ -330,9 +297,8 @@ delete_extended(list_writing *w, ptrarray *a, size_t start, size_t step, size_t 
 static bool
 assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptrarray *in)
 {
-    taken t;
     size_t count = ptrarray_size(in);
-    if (!list_write_may_take(w) || !take(w, a, start, step, count, &t))
+    if (!list_write_may_take(w) || !take(w, a, start, step, count))
         return false;
     if (count == 1) {
         ptrarray_set(&w->list->array, start, ptrarray_word(in, 0));
@@ -342,10 +308,8 @@ assign_extended(list_writing *w, ptrarray *a, size_t start, ptrdiff_t step, ptra
     }
     else {
         ptrarray *fresh = ptrarray_with(w->list->state->heap, a, start, step, in);
-        if (!replaced(w, fresh, &t))
-            return false;
+        return replaced(w, fresh);
     }
-    dropped(w, &t);
     return true;
 }
 
@@ -434,7 +398,7 @@ list_imul(PyObject *self, Py_ssize_t times)
         ptrarray *fresh = ptrarray_repeated(l->state->heap, a, (size_t)times);
         if (fresh != NULL) {
             ptrarray_retain(fresh, size, refs_retain);
-            list_write_array(&w, fresh, list_free_array);
+            list_write_array(&w, fresh, WORDS_MOVED);
             done = true;
         }
     }

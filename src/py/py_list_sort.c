@@ -64,7 +64,7 @@ publish_sorted(list_object *l, PyObject *items, uint64_t version, size_t capacit
 #endif
         done = same && (a == &ptrarray_none || list_write_may_take(&w));
         if (done)
-            list_write_array(&w, fresh, list_free_array);
+            list_write_array(&w, fresh, WORDS_MOVED);
         list_write_end(&w);
         if (!same)
             PyErr_SetString(PyExc_ValueError, "list modified during sort");
@@ -124,7 +124,7 @@ list_reverse(PyObject *self, PyObject *Py_UNUSED(ignored))
         ptrarray *fresh = ptrarray_picked(l->state->heap, a, size - 1, -1, size);
         done = fresh != NULL;
         if (done)
-            list_write_array(&w, fresh, list_free_array);
+            list_write_array(&w, fresh, WORDS_MOVED);
     }
     list_write_end(&w);
     if (!done)

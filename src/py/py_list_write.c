@@ -23,7 +23,8 @@ list_write_begin(list_writing *w, list_object *l)
     w->local = threads_local(l->state);
     if (w->local == NULL)
         return NULL;
-    w->n_gone = 0;
+    w->word = WORD_EMPTY;
+    w->words = w->array = w->whole = NULL;
     w->reserved = false;
     list_lock(l);
     w->shared = sharing_is_shared(&l->sharing);
@@ -34,24 +35,38 @@ bool
 list_write_may_take(list_writing *w)
 {
     if (w->shared)
-        w->reserved = retire_reserve(w->local, LIST_GONE_MOST);
+        w->reserved = retire_reserve(w->local, 1);
     return !w->shared || w->reserved;
 }
 
-void
-list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes)
+/* retire_fn: an array's memory. */
+static void
+free_array(uint64_t array)
 {
-    if (!w->shared) {
-        qc_assert(w->n_gone < LIST_GONE_MOST);
-        w->gone[w->n_gone].fn = fn;
-        w->gone[w->n_gone++].arg = arg;
-    }
-    else if (bytes != 0) {
-        retire_block(w->local, fn, arg, bytes);
-    }
-    else {
-        retire_ref(w->local, fn, arg);
-    }
+    ptrarray_free((ptrarray *)(uintptr_t)array);
+}
+
+void
+list_write_free(list_writing *w, ptrarray *a)
+{
+    qc_assert(w->array == NULL);
+    if (!w->shared)
+        w->array = a;
+    else if (!ptrarray_retire(a))
+        retire_block(w->local, free_array, (uintptr_t)a, ptrarray_bytes(a));
+}
+
+/* K8: the words of an array that was replaced by others, and then its memory.  What the
+ * finalizers do to the list is done to another array. */
+static void
+drop_whole(list_writing *w, ptrarray *a)
+{
+    for (size_t i = 0, n = ptrarray_size(a); i < n; i++)
+        refs_release(ptrarray_word(a, i));
+    if (!w->shared)
+        ptrarray_free(a);
+    else if (!ptrarray_retire(a))
+        threads_retire(w->local, free_array, (uintptr_t)a, ptrarray_bytes(a));
 }
 
 void
@@ -66,31 +81,27 @@ list_write_finish(list_writing *w)
 {
     if (w->reserved)
         retire_commit(w->local);
-    for (unsigned i = 0; i < w->n_gone; i++)
-        w->gone[i].fn(w->gone[i].arg);
+    if (w->array != NULL)
+        ptrarray_free(w->array);
+    if (w->word != WORD_EMPTY)
+        refs_release(w->word);
+    if (w->words != NULL)
+        ptrarray_drop(w->words, 0, refs_release);
+    if (w->whole != NULL)
+        drop_whole(w, w->whole);
 }
 
 void
-list_free_array(uint64_t array)
-{
-    ptrarray_free((ptrarray *)(uintptr_t)array);
-}
-
-void
-list_drop_array(uint64_t array)
-{
-    ptrarray_drop((ptrarray *)(uintptr_t)array, 0, refs_release);
-}
-
-void
-list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn)
+list_write_array(list_writing *w, ptrarray *fresh, list_words words)
 {
     ptrarray *old = ptrarray_publish(&w->list->array, fresh);
     sharing_resized(w->list->state, &w->list->sharing, ptrarray_bytes(fresh));
     if (old == &ptrarray_none)
         return;
-    if (!w->shared || fn != list_free_array || !ptrarray_retire(old))
-        list_write_gone(w, fn, (uintptr_t)old, ptrarray_bytes(old));
+    if (words == WORDS_DROPPED)
+        w->whole = old;
+    else
+        list_write_free(w, old);
 }
 
 /* ---- all elements ---- */
@@ -169,17 +180,20 @@ words_of_iterator(list_object *l, PyObject *iterator, Py_ssize_t hint)
     bool may = words != NULL;
     while (may && (item = next(iterator)) != NULL) {
         may = state_may_store(l->state, item);
-        qc_word word = refs_borrowed_word(item);
-        if (may && qc_unlikely(!ptrarray_append(words, word))) {
+        if (!may) {
+            Py_DECREF(item);
+            break;
+        }
+        qc_word word = refs_given_word(item);
+        if (qc_unlikely(!ptrarray_append(words, word))) {
             may = grow(l->state->heap, &words);
             if (may)
                 ptrarray_append(words, word);
-            else
+            else {
+                refs_release(word);
                 PyErr_NoMemory();
+            }
         }
-        /* An object's reference is the array's now. */
-        if (!may || !refs_word_is_object(word))
-            Py_DECREF(item);
     }
     if (words == NULL)
         PyErr_NoMemory();
@@ -220,15 +234,10 @@ int
 list_replace(list_object *l, ptrarray *fresh)
 {
     list_writing w;
-    ptrarray *a = list_write_begin(&w, l);
-    if (a != NULL) {
-        bool may = a == &ptrarray_none || list_write_may_take(&w);
-        if (may)
-            list_write_array(&w, fresh, list_drop_array);
+    if (list_write_begin(&w, l) != NULL) {
+        list_write_array(&w, fresh, WORDS_DROPPED);
         list_write_end(&w);
-        if (may)
-            return 0;
-        PyErr_NoMemory();
+        return 0;
     }
     ptrarray_drop(fresh, 0, refs_release);
     return -1;
@@ -247,23 +256,13 @@ list_set(list_object *l, Py_ssize_t index, PyObject *value)
         return -1;
     size_t size = ptrarray_size(a);
     size_t i = (size_t)index + (index < 0 ? size : 0);
-    bool inside = i < size, may = false;
-    if (inside) {
-        qc_word old = ptrarray_word(a, i);
-        bool object = refs_word_is_object(old);
-        may = !object || list_write_may_take(&w);
-        if (may) {
-            ptrarray_set(&l->array, i, refs_new_word(value));
-            if (object)
-                list_write_gone(&w, refs_release_item, old, 0);
-        }
-    }
+    bool inside = i < size;
+    if (inside)
+        w.word = ptrarray_set(&l->array, i, refs_new_word(value));
     list_write_end(&w);
     if (!inside)
         PyErr_SetString(PyExc_IndexError, "list assignment index out of range");
-    else if (!may)
-        PyErr_NoMemory();
-    return may ? 0 : -1;
+    return inside ? 0 : -1;
 }
 
 /* ---- the end of the list ---- */
@@ -281,7 +280,7 @@ list_add_locked(list_writing *w, ptrarray *a, ptrarray **more, qc_word word)
     if (add_to(a, *more, word))
         return true;
     if (a == &ptrarray_none && *more != NULL) {
-        list_write_array(w, *more, list_free_array);
+        list_write_array(w, *more, WORDS_MOVED);
         *more = NULL;
         return true;
     }
@@ -290,7 +289,7 @@ list_add_locked(list_writing *w, ptrarray *a, ptrarray **more, qc_word word)
     bool done = fresh != NULL && (a == &ptrarray_none || list_write_may_take(w));
     if (done) {
         add_to(fresh, *more, word);
-        list_write_array(w, fresh, list_free_array);
+        list_write_array(w, fresh, WORDS_MOVED);
     }
     else if (fresh != NULL) {
         ptrarray_free(fresh);

@@ -4,21 +4,20 @@
 
 #include "py/py_list.h"
 
-/* From list_write_begin to list_write_end the lock is held.  What is taken out in
- * between, LIST_GONE_MOST things at most (an array and what was in it), is `gone` to
- * readers that come later: list_write_may_take first, before anything is changed (T2),
- * then the change, then list_write_gone.  list_write_end does away with it, at once if
- * the list is unshared, or leaves it to the queue (T1, K8). */
-#define LIST_GONE_MOST 2
-
+/* From list_write_begin to list_write_end the lock is held.  What a change takes out in
+ * between is done away with by list_write_end, after unlocking.
+ *
+ *   words    dropped there, by the thread that took them out, shared or not (K8): readers
+ *            that still find one do not believe it (ptrarray_is_still)
+ *   arrays   freed there if the list is unshared; else left to the queue (T1), for which
+ *            list_write_may_take reserves before anything is changed (T2) */
 typedef struct {
     list_object *list;
     retire_local *local;
-    struct {
-        retire_fn fn;
-        uint64_t arg;
-    } gone[LIST_GONE_MOST];
-    unsigned n_gone;
+    qc_word word;    /* was taken out, or WORD_EMPTY */
+    ptrarray *words; /* the same, several, in an array of this thread's, or NULL */
+    ptrarray *array; /* was replaced, or NULL: memory alone */
+    ptrarray *whole; /* was replaced, or NULL: memory and words */
     bool shared, reserved;
 } list_writing;
 
@@ -35,28 +34,23 @@ list_write_in_place(const list_writing *w)
     return !w->shared;
 }
 
-/* False: no memory. */
+/* Before an array may be replaced whose words move to another.  False: no memory. */
 bool list_write_may_take(list_writing *w);
 
-/* `bytes` of memory, or none: a reference. */
-void list_write_gone(list_writing *w, retire_fn fn, uint64_t arg, size_t bytes);
+/* Does away with an array that readers may still have, whose words are not its any more. */
+void list_write_free(list_writing *w, ptrarray *a);
 
 void list_write_end(list_writing *w);
 
 /* The same for one who has unlocked the list before. */
 void list_write_finish(list_writing *w);
 
-/* retire_fn: an array whose words have moved to another one. */
-void list_free_array(uint64_t array);
-
-/* retire_fn: an array and its references, as one item (K8). */
-void list_drop_array(uint64_t array);
-
-/* Publishes `fresh`; what was there before is gone, in the way `fn` says. */
-void list_write_array(list_writing *w, ptrarray *fresh, retire_fn fn);
+/* Publishes `fresh`.  What was there before has moved its words to that, or `dropped` them. */
+typedef enum { WORDS_MOVED, WORDS_DROPPED } list_words;
+void list_write_array(list_writing *w, ptrarray *fresh, list_words words);
 
 /* Replaces `out` words from `at` on by `n` others, at once: true, and the words taken out
- * are the caller's; false without memory.  In place if that is one store for readers, or
+ * are the caller's; false without memory, and nothing is changed.  In place if that is one store for readers, or
  * if there are none.  list_write_may_take has said yes. */
 bool list_splice(list_writing *w, ptrarray *a, size_t at, size_t out, const qc_word *in, size_t n);
 

@@ -4,9 +4,8 @@
  * Numbers by value (free-threaded builds; QC_NUMBERS_BY_VALUE forces either):
  * an exact int of 51 bits or an exact float that is no NaN lives in the word, and
  * a reader makes a fresh object of it: no reference count is shared.  Everything
- * else is a pointer to an object of which the container has one reference.  A
- * reader in a section may take another by a plain Py_INCREF, since the
- * container's is dropped only after the grace period (K8).
+ * else is a pointer to an object of which the container has one reference.  How a
+ * reader takes another is in py_try.h (K8).
  */
 #ifndef PY_REFS_H
 #define PY_REFS_H
@@ -17,6 +16,7 @@
 #include "base/qc_atomic.h"
 #include "base/qc_debug.h"
 #include "containers/word.h"
+#include "py/py_try.h"
 
 #ifndef QC_NUMBERS_BY_VALUE
 #ifdef Py_GIL_DISABLED
@@ -110,8 +110,8 @@ refs_word_at_once(PyObject *value, qc_word *word)
     return true;
 }
 
-/* A word for `value`; where that is a pointer it owns a new reference.  Cannot
- * fail, runs no Python code. */
+/* A word for `value`; where that is a pointer it owns a new reference, and readers may
+ * find it.  Cannot fail, runs no Python code. */
 static inline qc_word
 refs_new_word(PyObject *value)
 {
@@ -119,10 +119,24 @@ refs_new_word(PyObject *value)
     if (refs_number_word(value, &word))
         return word;
     Py_INCREF(value);
+    refs_enable(value);
     return word_from_pointer(value);
 }
 
-/* Only the word for `value`, to compare or to hand a reference over. */
+/* The same, taking over the caller's reference. */
+static inline qc_word
+refs_given_word(PyObject *value)
+{
+    qc_word word;
+    if (refs_number_word(value, &word)) {
+        Py_DECREF(value); /* an exact int or float: runs no Python code */
+        return word;
+    }
+    refs_enable(value);
+    return word_from_pointer(value);
+}
+
+/* Only the word for `value`, to compare with others. */
 static inline qc_word
 refs_borrowed_word(PyObject *value)
 {
@@ -136,8 +150,8 @@ refs_word_is_object(qc_word word)
     return !QC_NUMBERS_BY_VALUE || word_is_pointer(word);
 }
 
-/* In a section or under the container's lock: the caller's own reference, if
- * there is anything to refer to. */
+/* Another reference, the caller's own, to what cannot be dropped meanwhile: the caller has
+ * one, or the container's lock and nobody assigns without it, or it is a key's word. */
 QC_INLINE void
 refs_retain(qc_word word)
 {
@@ -165,11 +179,28 @@ refs_object(qc_word word)
     return PyFloat_FromDouble(word_to_double(word));
 }
 
-/* retire_fn: the container's reference to what was replaced (K8). */
+/* retire_fn: the container's reference to a key (K8). */
 static inline void
 refs_release_item(uint64_t word)
 {
     refs_release(word);
+}
+
+/* T3: what a key takes, or about that: of other types than these it is not known. */
+#define REFS_FLAT_BYTES ((size_t)64)
+
+static inline size_t
+refs_key_bytes(qc_word word)
+{
+    PyObject *key = word_to_pointer(word);
+    if (PyBytes_CheckExact(key))
+        return sizeof(PyBytesObject) + (size_t)PyBytes_GET_SIZE(key);
+    if (!PyUnicode_CheckExact(key))
+        return REFS_FLAT_BYTES;
+    size_t length = (size_t)PyUnicode_GET_LENGTH(key) + 1;
+    return PyUnicode_IS_COMPACT_ASCII(key)
+               ? sizeof(PyASCIIObject) + length
+               : sizeof(PyCompactUnicodeObject) + length * PyUnicode_KIND(key);
 }
 
 /* The hash of a key.  An exact str keeps it in PyASCIIObject.hash, which has no
@@ -344,21 +375,17 @@ refs_compare(PyObject *a, PyObject *b)
  * threaded).  Only the collector frees such an object: true if it is one now.
  *
  * Not of an object whose two counts have been merged into one (the lowest two bits of
- * ob_ref_shared are set; no public function tells): garbage that the collector is
- * finalizing is such a one, its finalizers may come here, and the large number that
- * deferral adds to the count makes the collector take garbage for something immortal,
- * which it and all below it then are.  No collector can merge between the look and the
- * call: it stops the threads first, and this one does not stop in between. */
-#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
-#define REFS_MERGED ((Py_ssize_t)3)
-#endif
-
+ * ob_ref_shared are set; no public function tells): garbage that the collector is finalizing is such a one,
+ * its finalizers may come here, and the large number that deferral adds to the count makes
+ * the collector take garbage for something immortal, which it and all below it then are.
+ * No collector can merge between the look and the call: it stops the threads first, and
+ * this one does not stop in between. */
 static inline bool
 refs_enable_deferred(PyObject *op)
 {
-#ifdef REFS_MERGED
+#ifdef Py_GIL_DISABLED
     Py_ssize_t count = qc_load_relaxed_plain(&op->ob_ref_shared);
-    bool merged = (count & REFS_MERGED) == REFS_MERGED;
+    bool merged = (count & 3) == 3;
     return !merged && PyObject_GC_IsTracked(op) && PyUnstable_Object_EnableDeferredRefcount(op);
 #else
     (void)op;

@@ -5,9 +5,11 @@
 #include "py/py_wait.h"
 
 #include <dlfcn.h>
+#include <time.h>
 
 QSBR_TLS threads_cache threads_cached;
 _Atomic uint32_t threads_states;
+uint32_t threads_settle_ms = QC_SETTLE_MS;
 
 static qc_lock process_lock; /* interpreters with a GIL each may import at the same time */
 static bool process_ok;      /* (process_lock) */
@@ -278,6 +280,22 @@ threads_safe_point(qc_state *state)
     threads_put_back(set);
 }
 
+void
+threads_retire(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes)
+{
+    if (qc_likely(retire_reserve(local, 1))) {
+        retire_block(local, fn, arg, bytes);
+        retire_commit(local);
+        return;
+    }
+    threads_exception set = threads_put_aside();
+    wait_result result = wait_for_goal(&qsbr_process, qsbr_advance(&qsbr_process));
+    threads_put_back(set); /* the change has come to be: what a handler raised is reported */
+    if (result == WAIT_OVER)
+        fn(arg);
+    /* Else nothing is freed on a guess. */
+}
+
 bool
 threads_make_room(retire_local *local, heap *pages)
 {
@@ -296,40 +314,98 @@ threads_make_room(retire_local *local, heap *pages)
 void
 sharing_resized(qc_state *state, qc_sharing *sharing, size_t bytes)
 {
-    if (sharing->deferred)
+    if (qc_load_relaxed(&sharing->deferred)) {
         qc_add_relaxed(&state->deferred_grown, (uint64_t)bytes - sharing->bytes);
+        qc_add_relaxed(&state->deferred_tables, (uint64_t)bytes - sharing->bytes);
+    }
     sharing->bytes = bytes;
 }
 
-/* Deferred counting for a container that other threads keep coming to. */
-static void
+/* Not by __sizeof__, which may be anything. */
+size_t
+threads_value_bytes(PyObject *value)
+{
+    if (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value))
+        return refs_key_bytes(word_from_pointer(value));
+    size_t bytes = (size_t)Py_TYPE(value)->tp_basicsize;
+    if (PyByteArray_Check(value))
+        return bytes + (size_t)PyByteArray_GET_SIZE(value);
+    if (PyList_Check(value))
+        return bytes + (size_t)PyList_GET_SIZE(value) * sizeof(PyObject *);
+    if (PyTuple_Check(value) || PyBytes_Check(value))
+        return bytes + (size_t)Py_SIZE(value) * (size_t)Py_TYPE(value)->tp_itemsize;
+    return bytes;
+}
+
+void
+threads_weigh(PyObject *op, qc_state *state, qc_sharing *sharing, qsbr_record *rec)
+{
+    threads_exception set = threads_put_aside();
+    bool dict = PyObject_TypeCheck(op, state->dict_type);
+    size_t held = (dict ? dict_held_bytes : list_held_bytes)(op, rec) / QC_HELD_UNIT;
+    uint32_t now = held < UINT32_MAX ? (uint32_t)held : UINT32_MAX;
+    uint32_t then = qc_exchange_acq_rel(&sharing->since, now);
+    qc_add_relaxed(&state->deferred_grown, ((uint64_t)now - then) * QC_HELD_UNIT);
+    threads_put_back(set);
+}
+
+/* Deferred counting for a container that other threads keep coming to: true if only the
+ * collector frees it from now on. */
+static bool
 settle(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
 {
-    if (refs_enable_deferred(op)) {
-        qc_lock_found found = qc_lock_acquire(lock);
-        sharing->deferred = true;
-        qc_add_relaxed(&state->deferred_grown, sharing->bytes);
-        qc_lock_release_as(lock, found);
+    if (!refs_enable_deferred(op))
+        return false;
+    qc_lock_found found = qc_lock_acquire(lock);
+    qc_store_relaxed(&sharing->deferred, true);
+    qc_add_relaxed(&state->deferred_grown, sharing->bytes);
+    qc_add_relaxed(&state->deferred_tables, sharing->bytes);
+    qc_lock_release_as(lock, found);
+    return true;
+}
+
+static uint32_t
+clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint32_t)((uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u);
+}
+
+/* The first access of another thread than the owner. */
+static void
+share(qc_sharing *sharing, qc_lock *lock)
+{
+    qc_lock_found found = qc_lock_acquire(lock);
+    qsbr_record *owner = qc_load_relaxed(&sharing->owner);
+    if (owner != QC_SHARED && owner != QC_SETTLED) {
+        qc_store_relaxed(&sharing->since, clock_ms());
+        /* release: partner is the acquire load in threads_begin. */
+        qc_store_release(&sharing->owner, QC_SHARED);
     }
+    qc_lock_release_as(lock, found);
 }
 
 void
 threads_foreign(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock, qsbr_record *rec)
 {
+    threads_cached.look_at_shared = QC_LOOK_AT_SHARED - 1;
     qsbr_record *owner = qc_load_acquire(&sharing->owner);
     if (owner != QC_SHARED && owner != QC_SETTLED && owner != rec) {
-        qc_lock_found found = qc_lock_acquire(lock);
-        owner = qc_load_relaxed(&sharing->owner);
-        /* release: partner is the acquire load in threads_begin. */
-        if (owner != QC_SHARED && owner != QC_SETTLED)
-            qc_store_release(&sharing->owner, QC_SHARED);
-        qc_lock_release_as(lock, found);
+        share(sharing, lock);
         return;
     }
-    /* Counted roughly, but each number is one thread's. */
-    uint32_t n = qc_add_relaxed(&sharing->foreign, 1u) + 1;
-    if (n == QC_FOREIGN_ACCESSES)
-        settle(op, state, sharing, lock);
-    if (n >= QC_FOREIGN_ACCESSES)
-        qc_store_release(&sharing->owner, QC_SETTLED);
+    /* Counted roughly: looks of two threads at a time may be one. */
+    uint16_t looks = qc_load_relaxed(&sharing->looks);
+    if (looks < QC_SETTLE_LOOKS)
+        qc_store_relaxed(&sharing->looks, (uint16_t)(looks + 1));
+    if (looks + 1 < QC_SETTLE_LOOKS ||
+        clock_ms() - qc_load_relaxed(&sharing->since) < threads_settle_ms)
+        return;
+    /* Once: whoever is the one that ends the state. */
+    if (owner == QC_SHARED && qc_cas_acq_rel(&sharing->owner, &owner, QC_SETTLED)) {
+        qc_store_relaxed(&sharing->since, 0u);
+        if (settle(op, state, sharing, lock))
+            threads_weigh(op, state, sharing, rec);
+    }
 }

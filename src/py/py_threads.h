@@ -30,17 +30,23 @@
  *    what others retire in the process's domain is read in sections of theirs.  The
  *    countdown to the next safe point is the same (T5, T6).
  *
- *    Shared and deferred are two states.  After QC_FOREIGN_ACCESSES accesses as
- *    shared a container gets deferred reference counting and is SETTLED: not at
- *    once, since only the collector frees such an object, and many shared
- *    containers are short-lived.
+ *    Shared and deferred are two states.  A container that has been shared for
+ *    QC_SETTLE_MS, and is still used, gets deferred reference counting and is SETTLED:
+ *    not at once, since only the collector frees such an object, and most shared
+ *    containers are made for one request.  One access in QC_LOOK_AT_SHARED of a thread to
+ *    containers that are not settled yet looks at the clock, and QC_SETTLE_LOOKS such
+ *    looks at one container, about a thousand accesses, are enough of a use.  All other
+ *    accesses go the way of settled ones.
  *
  * T7 What writes begins with threads_begin_write: over the hard limit it waits there,
- *    before anything is changed (py_limits.c).  What tables of containers with deferred
- *    counting have grown by is added up as well, since only the collector frees those:
- *    when that is more than a limit, and than all that was live after it last ran, a
- *    safe point runs it.  A safe point also collects waiting pages if they are above the
- *    limit, since the next write may be long in coming.
+ *    before anything is changed (py_limits.c).  What containers with deferred counting
+ *    have grown by is added up as well, since only the collector frees those: their
+ *    tables at each change of size, their values by a sample, when the container settles
+ *    and at its writers' safe points.  (Not at those of readers: a reference that a sample
+ *    holds may become the value's last, and K8 has values die with their writer.)  When
+ *    that is more than a limit, and than all that was live after it last ran, a safe point
+ *    runs it.  Pages that wait go back to the system at a safe point, too, where they are
+ *    more than the limit: it may be long until a thread writes.
  *
  * Q7 At the main interpreter's exit all other threads become shutting down: they
  *    wait no more, and leave what they retire to the thread that finalizes.
@@ -55,7 +61,14 @@
 #include "py/py_limits.h"
 #include "py/py_refs.h"
 
-#define QC_FOREIGN_ACCESSES 64
+#define QC_LOOK_AT_SHARED 61 /* prime: threads that take containers in turn come to each */
+#define QC_SETTLE_LOOKS 16
+#define QC_SETTLE_MS 1000
+
+#define QC_HELD_UNIT 4096u
+
+/* The same, as it is in this process: QSBRCONTAINERS_SETTLE_MS. */
+extern QC_HIDDEN uint32_t threads_settle_ms;
 
 /* A build flag forces either, so that freeing at once is tested under a sanitizer, too. */
 #if defined(QC_FREES_AT_ONCE)
@@ -74,8 +87,10 @@
 
 typedef struct {
     _Atomic(qsbr_record *) owner; /* (the container's lock) to leave "one thread" */
-    _Atomic uint32_t foreign;     /* accesses since; approximate */
-    bool deferred;                /* (the container's lock) only the collector frees it */
+    _Atomic uint32_t since;       /* when it was shared: the clock's ms, which may wrap; from
+                                     SETTLED on, what its values take, by QC_HELD_UNIT bytes */
+    _Atomic uint16_t looks;       /* at the clock since, until they are enough */
+    _Atomic bool deferred;        /* (the container's lock) to set: only the collector frees it */
     size_t bytes;                 /* (the container's lock) of its table */
 } qc_sharing;
 
@@ -118,6 +133,18 @@ void threads_shut_down(void);
 /* An access by a thread that is not the owner. */
 QC_NOINLINE void threads_foreign(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock,
                                  qsbr_record *rec);
+/* T7: about what the values of a container take.  Each type has its function; outside
+ * sections, without locks.  A dict's takes references, one at a time: one that becomes the
+ * last is dropped here, and runs Python code. */
+#define SHARING_SAMPLE 32
+size_t dict_held_bytes(PyObject *op, qsbr_record *rec);
+size_t list_held_bytes(PyObject *op, qsbr_record *rec);
+/* What a value takes, as far as its type says, one level deep.  Without Python code. */
+size_t threads_value_bytes(PyObject *value);
+/* At a safe point of a writer, if only the collector frees the container. */
+QC_NOINLINE void threads_weigh(PyObject *op, qc_state *state, qc_sharing *sharing,
+                               qsbr_record *rec);
+
 /* Under the container's lock, or before anybody else has it: its table is of
  * another size (T7). */
 void sharing_resized(qc_state *state, qc_sharing *sharing, size_t bytes);
@@ -127,8 +154,13 @@ typedef struct {
     struct numbers *numbers; /* py_numbers.h */
     uint64_t queue_id;
     retire_local *local;
+    uint32_t look_at_shared; /* accesses until one looks at the clock (T1) */
 } threads_cache;
 extern QSBR_TLS threads_cache threads_cached;
+
+/* What nothing was reserved for, after unlocking and whatever Python code that ran: where
+ * there is no memory to retire it, this thread waits for the readers (py_wait.h). */
+void threads_retire(retire_local *local, retire_fn fn, uint64_t arg, size_t bytes);
 
 /* How many states this process has made. */
 extern QC_HIDDEN _Atomic uint32_t threads_states;
@@ -156,17 +188,30 @@ sharing_init(qc_sharing *sharing)
 {
     qsbr_record *rec = qsbr_self != NULL ? qsbr_self : threads_register();
     qc_store_relaxed(&sharing->owner, rec);
-    qc_store_relaxed(&sharing->foreign, 0u);
-    sharing->deferred = false;
+    qc_store_relaxed(&sharing->looks, (uint16_t)0);
+    qc_store_relaxed(&sharing->deferred, false);
     sharing->bytes = 0;
     return rec == NULL ? -1 : 0;
+}
+
+/* Whether this access to a container that is not settled goes its way without a look at
+ * the clock.  The count stays 0 until threads_foreign has looked: the fast path that finds
+ * it so only hands over to threads_begin, which asks again. */
+QC_INLINE bool
+threads_need_not_look(void)
+{
+    uint32_t left = threads_cached.look_at_shared;
+    if (qc_unlikely(left == 0))
+        return false;
+    threads_cached.look_at_shared = left - 1;
+    return true;
 }
 
 /* The start of every operation, reads too: this thread's record, or NULL with
  * MemoryError.  Python code may run in it (T5); afterwards nothing of ours is
  * held. */
 QC_INLINE qsbr_record *
-threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
+threads_begin_as(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock, bool writer)
 {
     qsbr_record *rec = qsbr_self;
     if (qc_unlikely(rec == NULL)) {
@@ -174,15 +219,25 @@ threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
         if (rec == NULL)
             return NULL;
     }
-    if (qsbr_safe_point_is_due(rec))
+    if (qsbr_safe_point_is_due(rec)) {
         threads_safe_point(state);
+        if (writer && qc_load_relaxed(&sharing->deferred))
+            threads_weigh(op, state, sharing, rec);
+    }
     /* acquire: partner is the release in threads_foreign.  A third thread that
      * finds SHARED without the lock must also find what the owner unlinked, and
      * freed at once, before the second thread came. */
     qsbr_record *owner = qc_load_acquire(&sharing->owner);
-    if (qc_unlikely(owner != rec && owner != QC_SETTLED))
+    if (qc_unlikely(owner != rec && owner != QC_SETTLED) &&
+        (owner != QC_SHARED || !threads_need_not_look()))
         threads_foreign(op, state, sharing, lock, rec);
     return rec;
+}
+
+QC_INLINE qsbr_record *
+threads_begin(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
+{
+    return threads_begin_as(op, state, sharing, lock, false);
 }
 
 /* The same where nothing is in the way, without a call; else NULL, and threads_begin is
@@ -196,7 +251,9 @@ threads_begin_fast(qc_sharing *sharing)
     if (QC_FREES_AT_ONCE)
         return rec;
     qsbr_record *owner = qc_load_acquire(&sharing->owner); /* as in threads_begin */
-    return qc_likely(owner == QC_SETTLED || owner == rec) ? rec : NULL;
+    if (qc_likely(owner == QC_SETTLED || owner == rec))
+        return rec;
+    return owner == QC_SHARED && threads_need_not_look() ? rec : NULL;
 }
 
 /* The section of a container's operation in which nothing is called (qsbr_enter_leaf):
@@ -219,7 +276,7 @@ threads_exit_leaf(qsbr_record *rec)
 QC_INLINE qsbr_record *
 threads_begin_write(PyObject *op, qc_state *state, qc_sharing *sharing, qc_lock *lock)
 {
-    qsbr_record *rec = threads_begin(op, state, sharing, lock);
+    qsbr_record *rec = threads_begin_as(op, state, sharing, lock, true);
     return qc_likely(limits_room(state) == 0) ? rec : NULL;
 }
 

@@ -14,10 +14,10 @@ typedef struct qc_state {
     retire_queue *queue;
     uint64_t queue_id; /* its id, one load nearer */
     heap *heap;
-    /* T7, of containers that only the collector frees: the bytes by which their tables
-     * have grown in all, the same when the collector last came for them, the heap's
-     * bytes after that, and how often it came. */
-    _Atomic uint64_t deferred_grown, deferred_seen, live_then, collections;
+    /* T7, of containers that only the collector frees: the bytes by which their tables and
+     * what these hold have grown in all, and the tables alone; the first when the collector
+     * last came for them, what lived after that, and how often it came. */
+    _Atomic uint64_t deferred_grown, deferred_tables, deferred_seen, live_then, collections;
     PyTypeObject *dict_type;
     PyTypeObject *dict_view_types[3]; /* keys, values, items */
     PyTypeObject *dict_iter_type, *dict_reversed_type;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "containers/keytable_iter.h"
+#include "containers/keytable_values.h"
 #include "retire_place.h"
 
 #define KEY_MAGIC UINT64_C(0x6b65796b65796b65)

@@ -2,7 +2,7 @@
 #ifndef ENGINE_PTRARRAY_LIST_H
 #define ENGINE_PTRARRAY_LIST_H
 
-#include "containers/ptrarray.h"
+#include "containers/ptrarray_read.h"
 #include "harness.h"
 
 static heap *words_heap;

@@ -13,7 +13,7 @@
 
 #include <sys/mman.h>
 
-#include "containers/ptrarray.h"
+#include "containers/ptrarray_read.h"
 
 enum {
     WRITERS = 3,

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "containers/ptrarray.h"
+#include "containers/ptrarray_read.h"
 #include "qsbr/retire.h"
 
 #define WRITERS 2

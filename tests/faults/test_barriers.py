@@ -112,14 +112,16 @@ held = Value.alive
 for i in range(5000):
     d[i % 10] = Value()
     values[0] = Value()
-    d["more", i] = i
-    del d["more", i]
+    key = Value()
+    d[key] = i
+    del d[key]
+del key
 collect()
 gc.collect()
 found = stats()
 assert found["quarantined"] > 0, found
-assert Value.alive == held + 10000, (held, Value.alive)
-assert found["items_held"] >= 10000 and 0 == found["items_freed"], found
+assert Value.alive == held + 5000, (held, Value.alive)  # keys: values do not wait (K8)
+assert found["items_held"] >= 5000 and 0 == found["items_freed"], found
 held_bytes = found["bytes_held"] + found["page_bytes_held"]
 assert held_bytes > 0 == found["pages_reused"], found
 
@@ -129,7 +131,7 @@ same = dict.fromkeys(range(10))
 for function in (d.clear, d.copy, d.snapshot, d.__repr__, lambda: d == same, lambda: same == d):
     refused(function)
 assert d != {{}} and next(reversed(d)) == 9  # these need none
-assert list(d.items()) == before and len(d) == 10 and Value.alive == held + 10000
+assert list(d.items()) == before and len(d) == 10 and Value.alive == held + 5000
 # Nor can an iterator be handed from one thread to another.
 for iterator in entries:
     for _ in range(2):
@@ -157,7 +159,7 @@ assert more["items_held"] > 0 == more["pages_reused"], more
 assert more["bytes_held"] + more["page_bytes_held"] >= held_bytes, more
 leave.set()
 thread.join()
-assert collect() == 0 and Value.alive >= held + 10000
+assert collect() == 0 and Value.alive >= held + 5000
 print("over")
 """
 

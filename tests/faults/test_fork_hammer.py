@@ -170,12 +170,16 @@ def test_Q10_fork_beside_threads_that_change_everything(where, attempt):
 
 RETIRED = """
 who = sys.argv[1]
-d = ConcurrentDict((i, Value(i)) for i in range(1000))
+d = ConcurrentDict()
 run(lambda: d.get(0))  # shared from now on
 hold, ready = threading.Event(), threading.Event()
 
 def replace():
-    for i in range(1000):
+    # Its safe point comes after 1024 operations: not in here.
+    for i in range(400):
+        d[Value(i)] = i
+    d.clear()  # keys wait for readers
+    for i in range(400):
         d[i] = Value(-i)
     ready.set()
     if who == "a thread that waits":
@@ -183,7 +187,6 @@ def replace():
 
 thread = None
 if who == "the thread that forks":
-    # Its safe point comes after 1024 operations: not in here.
     forker = threading.Thread(target=lambda: (replace(), whole()))
 else:
     thread = threading.Thread(target=replace)
@@ -194,17 +197,17 @@ else:
     forker = threading.Thread(target=lambda: whole())
 
 def check():
-    assert [d[i].n for i in range(1000)] == [-i for i in range(1000)]
+    assert [d[i].n for i in range(400)] == [-i for i in range(400)]
 
 def child():
-    assert Value.alive == 2000, Value.alive
+    assert Value.alive == 800, Value.alive
     check()  # may come to a safe point and free some
     collect()
-    assert Value.alive == 1000, Value.alive
+    assert Value.alive == 400, Value.alive
     check()
     d.clear()
-    collect()
     assert Value.alive == 0, Value.alive
+    collect()
     assert stats()["items_held"] == 0
     d[1] = Value(1)
     assert d[1].n == 1
@@ -214,10 +217,10 @@ errors = []
 def whole():
     try:
         held = stats()["items_held"]
-        assert held >= 1000, held
+        assert held > 0 and Value.alive == 800, (held, Value.alive)
         in_child(child)
         in_child(child)
-        assert stats()["items_held"] >= 1000
+        assert stats()["items_held"] > 0
     except BaseException as error:
         errors.append(error)
 
@@ -230,7 +233,7 @@ if thread is not None:
     thread.join()
 check()
 collect()
-assert Value.alive == 1000, Value.alive
+assert Value.alive == 400, Value.alive
 """
 
 
@@ -238,7 +241,7 @@ assert Value.alive == 1000, Value.alive
 @pytest.mark.parametrize(
     "who", ["the thread that forks", "a thread that waits", "a thread that ended"]
 )
-def test_Q10_fork_with_a_thousand_references_to_be_dropped(who):
+def test_Q10_fork_with_hundreds_of_references_to_be_dropped(who):
     run_script(BEGIN + RETIRED, who)
 
 

@@ -285,13 +285,13 @@ def test_the_record_array_moves_while_someone_waits_for_its_lock():
 
 @pytest.mark.skipif(FREES_AT_ONCE, reason="there is no processing; they nest, as with dict")
 def test_a_destructor_comes_back_into_the_processing():
-    """It retires more and asks for the processing in the middle of it: that goes on, one after the
-    other, and does not nest (two thousand deep it would end at a limit). Caught: processing
-    without its flag."""
+    """A key's: it retires another and asks for the processing in the middle of it. That goes on,
+    one after the other, and does not nest (two thousand deep it would end at a limit). Caught:
+    processing without its flag."""
     d, depths, length = shared(ConcurrentDict()), [], 2000
     inside = [0]
 
-    class Value:
+    class Key:
         def __init__(self, left):
             self.left = left
 
@@ -299,16 +299,42 @@ def test_a_destructor_comes_back_into_the_processing():
             inside[0] += 1
             depths.append(inside[0])
             if self.left:
-                d["key"] = Value(self.left - 1)
-                d["key"] = None
+                retire(self.left - 1)
             collect()
             inside[0] -= 1
 
-    d["key"] = Value(length)
-    d["key"] = None
+    def retire(left):
+        key = Key(left)
+        d[key] = None
+        del d[key]  # the last reference is the queue's soon
+
+    retire(length)
     while len(depths) <= length:
         assert collect() >= 0
     assert len(depths) == length + 1 and max(depths) == 1
+
+
+@pytest.mark.skipif(FREES_AT_ONCE, reason="there is no processing; they nest, as with dict")
+def test_a_destructor_comes_back_from_the_processing_of_a_cleared_table():
+    """The same of the keys of cleared tables."""
+    d, depths, length = shared(ConcurrentDict()), [], 500
+
+    class Key:
+        def __init__(self, left):
+            self.left = left
+
+        def __del__(self):
+            depths.append(self.left)
+            if self.left:
+                d[Key(self.left - 1)] = None
+                d.clear()
+            collect()
+
+    d[Key(length)] = None
+    d.clear()
+    while len(depths) <= length:
+        assert collect() >= 0
+    assert depths == [*range(length, -1, -1)]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])

@@ -238,7 +238,8 @@ def test_T7_signals_come_in_while_a_writer_waits():
 
 @WAITS
 def test_T7_pages_that_wait_count_too():
-    """Tables of up to 8 KiB are not in the queue but in their pages, and as bounded."""
+    """Tables of up to 8 KiB are not in the queue but in their pages, and as bounded, with the
+    deleted keys, which are in the queue."""
     run(
         """
         d = shared(ConcurrentDict(dict.fromkeys(range(40))))
@@ -257,8 +258,8 @@ def test_T7_pages_that_wait_count_too():
             time.sleep(0.01)
         time.sleep(0.1)
         now = stats()
-        assert now['bytes_held'] == 0 and now['pages_waiting'] > 10, now
-        assert now['page_bytes_held'] < (1 << 20) + (1 << 19), now
+        assert now['bytes_held'] == 64 * now['items_held'] and now['pages_waiting'] > 5, now
+        assert now['bytes_held'] + now['page_bytes_held'] < (1 << 20) + (1 << 19), now
         assert not done.is_set()
         reader.let_go()
         writer.join()
@@ -323,11 +324,13 @@ def test_T7_a_batch_that_nobody_adds_to_is_freed_by_others():
         """
         d = shared(ConcurrentDict())
         asleep, end = threading.Event(), threading.Event()
-        class Value:
+        class Key:
             pass
         def retire():
             for i in range(10):
-                d['key'] = Value()
+                key = Key()
+                d[key] = None
+                del d[key]
             asleep.set()
             end.wait()
         sleeper = threading.Thread(target=retire)
@@ -359,8 +362,10 @@ def test_T7_dead_containers_call_for_the_collector():
                 d = box[0]
                 if d is None:
                     return
-                for key in keys[:200]:
+                for key in keys[:2000]:
                     d[key]
+                    if key == 'key 10':
+                        time.sleep(0.002)  # longer than QSBRCONTAINERS_SETTLE_MS
                 del d
                 answers.release()
         thread = threading.Thread(target=reader, daemon=True)
@@ -382,6 +387,7 @@ def test_T7_dead_containers_call_for_the_collector():
         print(round(peak_memory()), stats()['collections'])
         """,
         DICTS=1500 if support.RACE_SCALE > 1 else 300,
+        QSBRCONTAINERS_SETTLE_MS=1,
     )
     megabytes, collections = map(int, out.split())
     assert megabytes < 200, out

@@ -40,6 +40,7 @@ values.append(values)
 d.clear()
 d[1] = [2]
 d[1] = [3]
+del d[1]  # its key waits
 assert stats()["items_held"] > 0
 """
 

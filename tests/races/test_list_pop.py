@@ -32,9 +32,8 @@ TAKE = {
 
 @pytest.mark.parametrize("name", TAKE)
 def test_K8_what_is_taken_out_lives_as_long_as_readers_may_take_it(name):
-    """Caught, on 3.15t (a finalized object is handed out, or a crash): LIST_POP_AT_ONCE, by pop(0)
-    at least, and LIST_DRAIN_AT_ONCE in every run of a debug build with QSBRCONTAINERS_YIELD=20; in
-    some of a release build."""
+    """A reader gets an element, whatever died meanwhile. (Step by step, with what was caught:
+    test_values_placed.py.)"""
     census = Census()
     values = ConcurrentList([census.new(0)])
     take = TAKE[name]

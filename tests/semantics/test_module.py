@@ -98,7 +98,7 @@ def test_collect():
     settle()
     assert collect() == 0
     shared_dict = OUR_DICTS["shared"](a=[])
-    shared_dict["a"] = []
+    del shared_dict["a"]  # the key waits
     held = stats()["items_held"]
     freed = collect()
     assert type(freed) is int and freed >= held and (held > 0 or FREES_AT_ONCE)
