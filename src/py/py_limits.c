@@ -2,7 +2,6 @@
 #include "py/py_limits.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "py/py_threads.h"
 #include "py/py_wait.h"
@@ -72,26 +71,18 @@ limits_from_environment(void)
 
 /* ---- a writer over the hard limit (T7) ---- */
 
-static uint64_t
-now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 int
 limits_wait_in(retire_local *local, heap *pages)
 {
     retire_queue *queue = local->queue;
-    uint64_t began = now_ns();
+    uint64_t began = retire_now_ns();
     long step = WAIT_FIRST_STEP_NS;
     for (bool waited = false; !threads_make_room(local, pages); waited = true) {
         if (qsbr_state_of(local->rec) == QSBR_SHUTTING_DOWN)
             return 0;
         if (!waited)
             qc_add_relaxed(&queue->waits, 1u);
-        if (now_ns() - began >= retire_limit.wait_ns) {
+        if (retire_now_ns() - began >= retire_limit.wait_ns) {
             qc_add_relaxed(&queue->waits_in_vain, 1u);
             retire_go_on(queue);
             return 0;

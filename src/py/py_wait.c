@@ -23,14 +23,6 @@ wait_briefly(qsbr_domain *domain, uint64_t goal)
     return true;
 }
 
-static uint64_t
-now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Sleeps for a step.  False: it slept attached, since the thread is ending its interpreter. */
 static bool
 sleep_detached(long *ns)
@@ -57,8 +49,8 @@ wait_for_goal_at_most(qsbr_domain *domain, uint64_t goal, uint64_t most_ns)
     long ns = WAIT_FIRST_STEP_NS;
     if (wait_briefly(domain, goal))
         return WAIT_OVER;
-    for (uint64_t began = now_ns(); !qsbr_poll(domain, goal);) {
-        if (qc_load_relaxed(&domain->broken) != 0 || now_ns() - began >= most_ns)
+    for (uint64_t began = retire_now_ns(); !qsbr_poll(domain, goal);) {
+        if (qc_load_relaxed(&domain->broken) != 0 || retire_now_ns() - began >= most_ns)
             return WAIT_NEVER;
         if (!sleep_detached(&ns) && most_ns > retire_limit.wait_ns)
             most_ns = retire_limit.wait_ns;

@@ -126,8 +126,6 @@ void retire_sweep(retire_queue *queue, size_t most);
 
 /* ---- counting (T7) ---- */
 
-uint64_t retire_now_ns(void);
-
 /* Resets a batch that has run, for the next operation. */
 void retire_make_empty(retire_batch *batch);
 

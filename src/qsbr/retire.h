@@ -143,6 +143,9 @@ typedef struct {
 } retire_limits;
 extern retire_limits retire_limit;
 
+/* The monotonic clock, in ns, by which all limits of time go. */
+uint64_t retire_now_ns(void);
+
 /* T7: the bytes that a thread with an allowance may hold unpublished. */
 static inline uint64_t
 retire_allowance(void)
